@@ -56,7 +56,10 @@ func TestID(t *testing.T) {
 
 // An id is read in either direction and says what is wrong with it otherwise.
 func TestParseID(t *testing.T) {
-	want, _ := func() (flow.Key, bool) { tu := tuple(t, flow.TCP, "10.0.0.5:51234", "93.184.216.34:443"); return tu.Key() }()
+	want, _ := func() (flow.Key, bool) {
+		tu := tuple(t, flow.TCP, "10.0.0.5:51234", "93.184.216.34:443")
+		return tu.Key()
+	}()
 	for _, s := range []string{"tcp/10.0.0.5:51234-93.184.216.34:443", "TCP/93.184.216.34:443-10.0.0.5:51234", "6/10.0.0.5:51234-93.184.216.34:443@default"} {
 		k, network, err := flow.ParseID(s)
 		if err != nil || k != want || network != "default" {
