@@ -120,7 +120,7 @@ var listening = regexp.MustCompile(`collector on (\S+) `)
 // the end of the test.
 func startCollector(t testing.TB, args ...string) *collector {
 	t.Helper()
-	args = append([]string{"collector", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--durability", "memory"}, args...)
+	args = append([]string{"collector", "--listen", "127.0.0.1:0", "--durability", "memory"}, args...)
 	c := &collector{cmd: whorl(t, args...), done: make(chan struct{}), log: &lockedBuffer{}}
 	stderr, err := c.cmd.StderrPipe()
 	if err != nil {

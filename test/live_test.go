@@ -64,7 +64,7 @@ func TestLiveTrafficReachesTheFeed(t *testing.T) {
 	// A collector and a probe in one process inside namespace a: it captures va
 	// and listens on a's loopback, so watch runs there too.
 	var log lockedBuffer
-	collector := in(a, whorl(t, "run", "-i", "va", "--listen", "127.0.0.1:4750", "--admin-listen", "off",
+	collector := in(a, whorl(t, "run", "-i", "va", "--listen", "127.0.0.1:4750",
 		"--idle-timeout-tcp-closed", "100ms", "--network", "veth"))
 	collector.Stderr, collector.Stdout = &log, &log
 	background(collector)
