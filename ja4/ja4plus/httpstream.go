@@ -1,0 +1,200 @@
+package ja4plus
+
+import "github.com/whorl-net/whorl/ja4"
+
+// HTTPStatus says what a stream makes of the bytes so far.
+type HTTPStatus uint8
+
+// The statuses.
+const (
+	// HTTPMore: everything was taken; give it what comes next.
+	HTTPMore HTTPStatus = iota
+	// HTTPSwitch: a CONNECT request or one with an Upgrade field has just
+	// ended. What follows may be another protocol, or HTTP again when the
+	// server refused. The stream stands at the beginning of a request: go on
+	// with Write if what follows looks like HTTP, else leave it.
+	HTTPSwitch
+	// HTTPInvalid: what follows is not HTTP. The stream has let go of its
+	// memory and ignores what it is given.
+	HTTPInvalid
+	// HTTPTooLarge: a header block goes beyond MaxHTTPHeaderBytes or another
+	// bound of the stream, which has given up, let go of its memory and ignores
+	// what it is given.
+	HTTPTooLarge
+)
+
+// String returns "more", "switch", "invalid" or "too-large".
+func (s HTTPStatus) String() string {
+	switch s {
+	case HTTPMore:
+		return "more"
+	case HTTPSwitch:
+		return "switch"
+	case HTTPInvalid:
+		return "invalid"
+	default:
+		return "too-large"
+	}
+}
+
+// HTTPStream finds the requests in what the client of one connection sends,
+// given its bytes in order: HTTP/1.x with bodies and pipelines, and HTTP/2 from
+// its connection preface on, be it the first thing sent (prior knowledge) or
+// after an upgrade. Bodies are skipped without being held.
+//
+// The zero HTTPStream is ready for use. It must not be copied after the first
+// Write and is not safe for concurrent use.
+type HTTPStream struct {
+	// OriginalOrder asks for a ja4h_ro event after each ja4h event. Set it
+	// before the first Write.
+	OriginalOrder bool
+
+	phase  httpPhase
+	status HTTPStatus // once the stream has stopped
+	scan   headScan
+	body   bodySkip
+	after  bool   // the request of this body may switch protocols
+	head   []byte // a header block that is not complete
+	http2  *HTTP2Stream
+}
+
+type httpPhase uint8
+
+const (
+	phaseHead httpPhase = iota
+	phaseBody
+	phaseHTTP2
+	phaseStopped
+)
+
+// Write takes the next bytes, in pieces of any size, and calls emit for every
+// request whose header block p completes. It does not keep p.
+//
+// n is the number of bytes of p that belong to HTTP: all with HTTPMore; with
+// HTTPSwitch those up to the end of the request, so that p[n:] may be another
+// protocol; with HTTPInvalid and HTTPTooLarge those up to the end of the last
+// request, 0 if that lies in an earlier piece.
+//
+// A piece without the beginning of a request costs no allocation.
+func (s *HTTPStream) Write(p []byte, emit func(ja4.Event)) (n int, status HTTPStatus) {
+	for {
+		switch s.phase {
+		case phaseHead:
+			used, kind := s.writeHead(p[n:], emit)
+			n += used
+			switch kind {
+			case headPartial:
+				return len(p), HTTPMore
+			case headPreface:
+				s.phase = phaseHTTP2
+			case headInvalid:
+				return n, s.stop(HTTPInvalid)
+			case headTooLarge:
+				return n, s.stop(HTTPTooLarge)
+			}
+		case phaseBody:
+			used, status := s.body.skip(p[n:])
+			n += used
+			switch {
+			case status == bodyMore:
+				return n, HTTPMore
+			case status == bodyInvalid:
+				return n, s.stop(HTTPInvalid)
+			case status == bodyTooLarge:
+				return n, s.stop(HTTPTooLarge)
+			}
+			s.phase = phaseHead
+			if s.after {
+				return n, HTTPSwitch
+			}
+		case phaseHTTP2:
+			status := s.http2.Write(p[n:], emit)
+			if status != HTTPMore {
+				return n, s.stop(status)
+			}
+			return len(p), HTTPMore
+		default:
+			return 0, s.status
+		}
+	}
+}
+
+// Held returns the bytes of memory that the stream holds besides itself: at
+// most twice MaxHTTPHeaderBytes with HTTP/1, and what HTTP2Stream says.
+func (s *HTTPStream) Held() int {
+	held := cap(s.head)
+	if s.http2 != nil {
+		held += s.http2.Held()
+	}
+	return held
+}
+
+func (s *HTTPStream) stop(status HTTPStatus) HTTPStatus {
+	s.phase, s.status = phaseStopped, status
+	s.head, s.http2 = nil, nil
+	return status
+}
+
+// writeHead takes bytes from the beginning of a request or from within its
+// header block. A block that is complete in b is read where it is.
+func (s *HTTPStream) writeHead(b []byte, emit func(ja4.Event)) (n int, kind headKind) {
+	if len(s.head) == 0 {
+		start := emptyLines(b)
+		if start == len(b) {
+			return start, headPartial
+		}
+		s.scan = headScan{}
+		block := b[start:]
+		end, kind := s.scan.find(block[:min(len(block), MaxHTTPHeaderBytes)])
+		switch {
+		case kind == headRequest:
+			return start + end, s.request(block[:end], emit)
+		case kind == headPartial && len(block) >= MaxHTTPHeaderBytes:
+			return 0, headTooLarge
+		case kind == headPartial:
+			s.head = append(s.head, block...)
+		case kind == headPreface:
+			s.http2 = &HTTP2Stream{OriginalOrder: s.OriginalOrder}
+		}
+		return start, kind
+	}
+
+	held := len(s.head)
+	s.head = append(s.head, b[:min(len(b), MaxHTTPHeaderBytes-held)]...)
+	end, kind := s.scan.find(s.head)
+	switch {
+	case kind == headRequest:
+		kind = s.request(s.head[:end], emit)
+		if end < held { // what seemed to be the preface of HTTP/2 was not
+			s.head, s.scan = append([]byte(nil), s.head[end:held]...), headScan{}
+			return 0, kind
+		}
+		s.head = nil
+		return end - held, kind
+	case kind == headPartial && len(s.head) >= MaxHTTPHeaderBytes:
+		return 0, headTooLarge
+	case kind == headPreface:
+		s.http2 = &HTTP2Stream{OriginalOrder: s.OriginalOrder}
+		s.http2.Write(s.head[:held], emit) // a part of the preface: cannot fail
+		s.head = nil
+		return 0, kind
+	}
+	return 0, kind
+}
+
+// request reads one complete header block and gets ready for its body.
+func (s *HTTPStream) request(block []byte, emit func(ja4.Event)) headKind {
+	r := requestPool.Get().(*Request)
+	defer releaseRequest(r)
+	f, ok := parseHead(block, r)
+	if !ok {
+		return headInvalid
+	}
+	emit(r.Event())
+	if s.OriginalOrder {
+		emit(r.OriginalOrder())
+	}
+	s.phase, s.after = phaseBody, f.switches
+	s.body = bodySkip{left: f.length, chunked: f.chunked, broken: f.broken}
+	return headRequest
+}
