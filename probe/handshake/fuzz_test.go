@@ -1,0 +1,149 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"testing"
+
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/probe/decode"
+)
+
+// script reads packets from bytes: a header of 12, then the payload.
+//
+//	0    bits 0–1 which connection, bit 2 direction, bit 3 UDP, bit 4 fragment, bit 5 cut short
+//	1    TCP flags
+//	2–5  sequence number     6–7 payload length     8–11 time since the packet before, signed, in ms
+func script(b []byte, each func(p *decode.Packet)) {
+	now := int64(1_700_000_000_000_000_000)
+	for len(b) >= 12 {
+		h := b[:12]
+		b = b[12:]
+		n := min(int(binary.BigEndian.Uint16(h[6:])), len(b))
+		p := decode.Packet{
+			Tuple: flow.Tuple{
+				Src: flow.AddrFrom4([4]byte{10, 0, 0, h[0] & 3}), Dst: flow.AddrFrom4([4]byte{10, 0, 1, 1}),
+				SrcPort: 40000, DstPort: 443, Protocol: flow.TCP,
+			},
+			TTL: 64, WireLength: uint32(54 + n), TCPFlags: h[1], Seq: binary.BigEndian.Uint32(h[2:]),
+			TCPOptions: h[:8], Payload: b[:n], PayloadLength: n,
+		}
+		b = b[n:]
+		if h[0]&8 != 0 {
+			p.Tuple.Protocol = flow.UDP
+			p.TCPFlags, p.Seq, p.TCPOptions = 0, 0, nil
+			switch h[1] & 3 {
+			case 1:
+				p.Tuple.SrcPort, p.Tuple.DstPort = 68, 67
+			case 2:
+				p.Tuple.SrcPort, p.Tuple.DstPort = 546, 547
+			}
+		}
+		if h[0]&4 != 0 {
+			p.Tuple = p.Tuple.Reverse()
+		}
+		if h[0]&16 != 0 {
+			p.Fragment, p.Payload, p.PayloadLength, p.TCPFlags = true, nil, 0, 0
+		}
+		if h[0]&32 != 0 {
+			p.PayloadLength += 1000
+		}
+		now += int64(int32(binary.BigEndian.Uint32(h[8:]))) * 1_000_000
+		p.Time = now
+		each(&p)
+	}
+}
+
+// unscript writes packets as script reads them.
+func unscript(packets []decode.Packet) []byte {
+	var b []byte
+	now := packets[0].Time
+	for i := range packets {
+		p := &packets[i]
+		which := byte(0)
+		if p.Tuple != packets[0].Tuple {
+			which = 4
+		}
+		b = append(b, which, p.TCPFlags)
+		b = binary.BigEndian.AppendUint32(b, p.Seq)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(p.Payload)))
+		b = binary.BigEndian.AppendUint32(b, uint32((p.Time-now)/1_000_000))
+		b = append(b, p.Payload...)
+		now = p.Time
+	}
+	return b
+}
+
+// Whatever packets say, the engine does not panic, charges what it holds,
+// keeps to its limits, and its parts agree with each other.
+func FuzzEngine(f *testing.F) {
+	f.Add(unscript(newConversation().open().tls(tls.VersionTLS12, 1400).close().packets))
+	f.Add(unscript(newConversation().open().tls(tls.VersionTLS13, 400).packets))
+	f.Add(unscript(newConversation().open().text(client, request).text(server, "HTTP/1.1 200 OK\r\n\r\n").packets))
+	f.Add(unscript(newConversation().open().text(client, "SSH-2.0-a\r\n").text(server, "SSH-2.0-b\r\n").close().packets))
+	f.Add(unscript(newConversation().text(client, "CONNECT a:1 HTTP/1.1\r\n\r\n").text(server, "HTTP/1.1 200\r\n\r\n").tls(tls.VersionTLS12, 700).packets))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		const maxBytes, maxFlows = 32 << 10, 3
+		g := New(Config{MaxBytes: maxBytes, MaxFlows: maxFlows, SSHWindow: 3})
+		var out Result
+		script(b, func(p *decode.Packet) {
+			g.Packet(p, &out)
+			if out.Mark == nil || out.PacketNum == 0 {
+				t.Fatalf("result %+v", out)
+			}
+			for i := range out.Events {
+				if e := &out.Events[i]; i > 0 && e.Type < out.Events[i-1].Type || e.Value == "" || e.Time != p.Time {
+					t.Fatalf("event %d of %+v", i, out.Events)
+				}
+			}
+			checkEngine(t, g)
+		})
+		g.Finish(func(EndEvent) {})
+		if g.used != 0 || g.table.live != 0 {
+			t.Fatalf("%d bytes, %d flows after the end", g.used, g.table.live)
+		}
+	})
+}
+
+// checkEngine fails if the parts of g contradict each other.
+func checkEngine(t *testing.T, g *Engine) {
+	if g.used > g.cfg.MaxBytes || g.table.live > g.cfg.MaxFlows {
+		t.Fatalf("%d bytes, %d flows held", g.used, g.table.live)
+	}
+	sum, conns, ssh := int64(0), 0, 0
+	for i, c := range g.conns {
+		if c == nil {
+			continue
+		}
+		conns++
+		sum += c.bytes()
+		e := g.entryOf(c)
+		if e == nil || e.flags&flagConn == 0 || e.ref != uint32(i+1) {
+			t.Fatalf("conn %d has entry %+v", i, e)
+		}
+		if c.ssh != nil {
+			ssh++
+		}
+		if (c.ssh != nil) != (e.flags&flagHeld != 0) {
+			t.Fatalf("conn %d is SSH: %v, its entry has flags %b", i, c.ssh != nil, e.flags)
+		}
+	}
+	if sum != g.used || conns+len(g.free) != len(g.conns) {
+		t.Fatalf("%d bytes charged, %d held; %d conns and %d free of %d", g.used, sum, conns, len(g.free), len(g.conns))
+	}
+	for i := range g.ssh {
+		var last *conn
+		for c := g.ssh[i].head; c != nil; last, c = c, c.ssh.next {
+			if c.ssh.prev != last || int(c.ssh.list) != i {
+				t.Fatalf("SSH list %d is torn", i)
+			}
+			ssh--
+		}
+		if g.ssh[i].tail != last {
+			t.Fatalf("SSH list %d ends elsewhere", i)
+		}
+	}
+	if ssh != 0 {
+		t.Fatalf("%d SSH connections are in no list", ssh)
+	}
+}

@@ -1,0 +1,319 @@
+package handshake
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
+
+	"github.com/whorl-net/whorl/flow"
+)
+
+// key is flow.Key in five machine words: A and B as big-endian numbers, so
+// that ordering them orders the addresses.
+type key struct {
+	aHi, aLo, bHi, bLo uint64
+	ports              uint32 // A's port in the upper half
+	protocol           flow.Protocol
+}
+
+// set makes k the canonical key of t and returns the side of its source: 0
+// when t goes from A to B, 1 when it goes from B to A.
+func (k *key) set(t *flow.Tuple) (side uint8) {
+	srcHi, srcLo := binary.BigEndian.Uint64(t.Src[:8]), binary.BigEndian.Uint64(t.Src[8:])
+	dstHi, dstLo := binary.BigEndian.Uint64(t.Dst[:8]), binary.BigEndian.Uint64(t.Dst[8:])
+	k.protocol = t.Protocol
+	if srcHi < dstHi || srcHi == dstHi && (srcLo < dstLo || srcLo == dstLo && t.SrcPort <= t.DstPort) {
+		k.aHi, k.aLo, k.bHi, k.bLo = srcHi, srcLo, dstHi, dstLo
+		k.ports = uint32(t.SrcPort)<<16 | uint32(t.DstPort)
+		return 0
+	}
+	k.aHi, k.aLo, k.bHi, k.bLo = dstHi, dstLo, srcHi, srcLo
+	k.ports = uint32(t.DstPort)<<16 | uint32(t.SrcPort)
+	return 1
+}
+
+// tuple returns the 5-tuple of a packet that side sent.
+func (k *key) tuple(side uint8) flow.Tuple {
+	t := flow.Tuple{SrcPort: uint16(k.ports >> 16), DstPort: uint16(k.ports), Protocol: k.protocol}
+	binary.BigEndian.PutUint64(t.Src[:8], k.aHi)
+	binary.BigEndian.PutUint64(t.Src[8:], k.aLo)
+	binary.BigEndian.PutUint64(t.Dst[:8], k.bHi)
+	binary.BigEndian.PutUint64(t.Dst[8:], k.bLo)
+	if side == 1 {
+		return t.Reverse()
+	}
+	return t
+}
+
+// port returns the port of a side.
+func (k *key) port(side uint8) uint16 { return uint16(k.ports >> (16 * (1 - side))) }
+
+// An entry is what is known of a flow for as long as it lives: one cache line,
+// without pointers, key included, so that a packet of an established flow
+// costs one miss. What a handshake needs is a conn, elsewhere.
+type entry struct {
+	key
+	flags   flowFlags
+	packets uint64
+	// seen is the coarse time of the last packet.
+	seen uint32
+	// ref is 1 + the index of the conn, or the client's initial sequence
+	// number with flagISN; never both.
+	ref  uint32
+	mark Mark
+}
+
+// flowFlags are the bits of an entry; 0 is a free one.
+type flowFlags uint16
+
+const (
+	flagUsed   flowFlags = 1 << iota
+	flagConn             // ref is a conn
+	flagISN              // ref is the client's initial sequence number, there being no conn
+	flagClient           // side 1 is the client
+	flagFIN0             // side 0 sent a FIN
+	flagFIN1
+	flagRST
+	flagSent0 // side 0 sent a packet
+	flagSent1
+	flagHeld // the conn decides when the flow ends, not the sweep
+	flagDone // nothing more is wanted but a new SYN
+
+	evidenceShift = 11 // how sure flagClient is: 3 bits
+)
+
+// evidence is how it is known who the client is; a stronger one replaces a
+// weaker one.
+type evidence uint8
+
+const (
+	evidenceFirst  evidence = iota // sent the first packet
+	evidencePort                   // the other side has the port of a server
+	evidenceHello                  // sent a ClientHello or a request
+	evidenceSYNACK                 // received a SYN-ACK
+	evidenceSYN                    // sent the first SYN
+)
+
+func (e *entry) evidence() evidence { return evidence(e.flags >> evidenceShift & 7) }
+
+func (e *entry) clientSide() uint8 {
+	if e.flags&flagClient != 0 {
+		return 1
+	}
+	return 0
+}
+
+func (e *entry) setClient(side uint8, ev evidence) {
+	e.flags &^= flagClient | 7<<evidenceShift
+	e.flags |= flowFlags(ev) << evidenceShift
+	if side == 1 {
+		e.flags |= flagClient
+	}
+}
+
+func (e *entry) closed() bool {
+	return e.flags&flagRST != 0 || e.flags&(flagFIN0|flagFIN1) == flagFIN0|flagFIN1
+}
+
+func (e *entry) twoWay() bool { return e.flags&(flagSent0|flagSent1) == flagSent0|flagSent1 }
+
+// segmentEntries is the size of a table segment, 128 KiB: splitting one moves
+// at most that much at once, some 50 µs.
+const (
+	segmentEntries = 2048
+	segmentMask    = segmentEntries - 1
+	segmentFull    = segmentEntries * 3 / 4
+)
+
+type segment struct {
+	entries [segmentEntries]entry
+	live    int
+	depth   uint8 // bits of the hash that all its entries share
+	hand    uint32
+}
+
+// A table finds entries by key. It grows by splitting one segment at a time
+// (extendible hashing), so no packet pays for moving the whole table, and an
+// idle probe stays small. The hash has a random seed: who chooses addresses
+// cannot choose segments.
+//
+// An *entry is valid until the next insert or remove.
+type table struct {
+	seed     [4]uint64
+	dir      []*segment
+	segments []*segment
+	depth    uint8
+	maxDepth uint8
+	live     int
+	max      int
+}
+
+func newTable(maxFlows int) *table {
+	t := &table{max: maxFlows, dir: make([]*segment, 1), segments: make([]*segment, 1)}
+	for i := range t.seed {
+		t.seed[i] = rand.Uint64() | 1
+	}
+	t.dir[0] = new(segment)
+	t.segments[0] = t.dir[0]
+	t.maxDepth = uint8(bits.Len(uint(maxFlows/segmentFull)) + 1)
+	return t
+}
+
+func (t *table) hash(k *key) uint64 {
+	h1, l1 := bits.Mul64(k.aHi^k.bHi^t.seed[0], k.aLo^t.seed[1])
+	h2, l2 := bits.Mul64(k.bLo^t.seed[2], k.bHi^uint64(k.ports)<<8^uint64(k.protocol)^t.seed[3])
+	h3, l3 := bits.Mul64(h1^l2^t.seed[1], l1^h2^t.seed[2])
+	return h3 ^ l3
+}
+
+func (t *table) segment(h uint64) *segment { return t.dir[h>>(64-t.depth)] } // a shift by 64 gives 0
+
+// find returns the entry of k, nil when there is none.
+func (t *table) find(k *key, h uint64) *entry {
+	s := t.segment(h)
+	for i := uint32(h) & segmentMask; ; i = (i + 1) & segmentMask {
+		e := &s.entries[i]
+		if e.flags == 0 {
+			return nil
+		}
+		if e.ports == k.ports && e.aLo == k.aLo && e.bLo == k.bLo && e.aHi == k.aHi && e.bHi == k.bHi && e.protocol == k.protocol {
+			return e
+		}
+	}
+}
+
+// full reports whether an entry of hash h needs another to leave first.
+func (t *table) full(h uint64) bool {
+	return t.live >= t.max || t.segment(h).live >= segmentFull && t.segment(h).depth >= t.maxDepth
+}
+
+// insert adds k, which must not be there, and returns its entry, flagUsed set.
+// The caller has made room when full.
+func (t *table) insert(k *key, h uint64) *entry {
+	for t.segment(h).live >= segmentFull && t.segment(h).depth < t.maxDepth {
+		t.split(h)
+	}
+	s := t.segment(h)
+	i := uint32(h) & segmentMask
+	for s.entries[i].flags != 0 {
+		i = (i + 1) & segmentMask
+	}
+	s.live++
+	t.live++
+	s.entries[i] = entry{key: *k, flags: flagUsed}
+	return &s.entries[i]
+}
+
+// split gives half of the segment of h to a new one.
+func (t *table) split(h uint64) {
+	old := t.segment(h)
+	if old.depth == t.depth {
+		dir := make([]*segment, 2*len(t.dir))
+		for i, s := range t.dir {
+			dir[2*i], dir[2*i+1] = s, s
+		}
+		t.dir = dir
+		t.depth++
+	}
+	low, high := &segment{depth: old.depth + 1}, &segment{depth: old.depth + 1}
+	for i := range old.entries {
+		e := &old.entries[i]
+		if e.flags == 0 {
+			continue
+		}
+		eh := t.hash(&e.key)
+		s := low
+		if eh>>(63-old.depth)&1 == 1 {
+			s = high
+		}
+		j := uint32(eh) & segmentMask
+		for s.entries[j].flags != 0 {
+			j = (j + 1) & segmentMask
+		}
+		s.entries[j] = *e
+		s.live++
+	}
+	// The directory entries of old are a run of 2^(depth-old.depth).
+	run := 1 << (t.depth - old.depth)
+	first := int(h>>(64-t.depth)) &^ (run - 1)
+	for i := range run {
+		if i < run/2 {
+			t.dir[first+i] = low
+		} else {
+			t.dir[first+i] = high
+		}
+	}
+	for i, s := range t.segments {
+		if s == old {
+			t.segments[i] = low
+		}
+	}
+	t.segments = append(t.segments, high)
+}
+
+// remove frees e, which lies in s, and moves up what was behind it.
+func (t *table) remove(s *segment, e *entry) {
+	i := uint32(0)
+	{
+		h := t.hash(&e.key)
+		for i = uint32(h) & segmentMask; &s.entries[i] != e; i = (i + 1) & segmentMask {
+		}
+	}
+	t.removeAt(s, i)
+}
+
+func (t *table) removeAt(s *segment, i uint32) {
+	for j := i; ; {
+		j = (j + 1) & segmentMask
+		e := &s.entries[j]
+		if e.flags == 0 {
+			break
+		}
+		home := uint32(t.hash(&e.key)) & segmentMask
+		if (j-home)&segmentMask >= (j-i)&segmentMask {
+			s.entries[i] = *e
+			i = j
+		}
+	}
+	s.entries[i] = entry{}
+	s.live--
+	t.live--
+}
+
+// victim returns the entry of the segment of h that is given up first among a
+// few: closed before one-way before the rest, longest silent first. It never
+// returns nil while the segment has entries.
+func (t *table) victim(h uint64, now uint32) (*segment, *entry) {
+	s := t.segment(h)
+	if s.live == 0 { // the table is full elsewhere
+		for _, s = range t.segments {
+			if s.live > 0 {
+				break
+			}
+		}
+	}
+	var best *entry
+	var bestScore int64
+	const sample = 16
+	for n, i := 0, s.hand; n < sample; i = (i + 1) & segmentMask {
+		e := &s.entries[i]
+		s.hand = (i + 1) & segmentMask
+		if e.flags == 0 {
+			continue
+		}
+		score := int64(int32(now - e.seen))
+		switch {
+		case e.closed():
+			score += 2 << 32
+		case !e.twoWay():
+			score += 1 << 32
+		}
+		if best == nil || score > bestScore {
+			best, bestScore = e, score
+		}
+		if n++; n >= s.live {
+			break
+		}
+	}
+	return s, best
+}

@@ -1,0 +1,143 @@
+package handshake
+
+import (
+	"github.com/whorl-net/whorl/ja4"
+	"github.com/whorl-net/whorl/ja4/ja4plus"
+)
+
+// A quicFlow is a QUIC connection until its light distances are known.
+type quicFlow struct {
+	flow      ja4.QUICFlow
+	latency   ja4plus.QUICLatency
+	datagrams uint16
+}
+
+// A dtlsFlow is a DTLS association until both hellos and what is in clear
+// behind them are seen.
+type dtlsFlow [2]struct {
+	stream ja4.DTLSStream
+	done   bool
+}
+
+// maxQUICDatagrams is how long a QUIC connection may take to show its hellos
+// and the client's first Handshake packet; 0-RTT data counts.
+const maxQUICDatagrams = 512
+
+const (
+	portDHCPServer   = 67
+	portDHCPClient   = 68
+	portDHCPv6Client = 546
+	portDHCPv6Server = 547
+)
+
+// udp takes the UDP packet in work, which has been counted.
+func (g *Engine) udp(e *entry) {
+	p := g.p
+	b := p.Payload
+	if len(b) == 0 || p.Fragment {
+		return
+	}
+	if g.want.dhcp {
+		src, dst := p.Tuple.SrcPort, p.Tuple.DstPort
+		switch {
+		case src == portDHCPClient, src == portDHCPServer, dst == portDHCPClient, dst == portDHCPServer:
+			g.e = e
+			if ev, err := ja4plus.DHCP(b); err == nil {
+				g.event(ev)
+				return
+			}
+		case src == portDHCPv6Client, src == portDHCPv6Server, dst == portDHCPv6Client, dst == portDHCPv6Server:
+			g.e = e
+			if ev, err := ja4plus.DHCPv6(b); err == nil {
+				g.event(ev)
+				return
+			}
+		}
+	}
+	if e.flags&flagDone != 0 || !g.want.quic {
+		return
+	}
+	if e.flags&flagConn == 0 {
+		// Both tests look at the first bytes only, so a flow may begin with
+		// something else (STUN before DTLS) and costs next to nothing.
+		quic := b[0]&0x80 != 0 && ja4.LooksLikeQUIC(b)
+		if !quic && (b[0] != 22 || !ja4.LooksLikeDTLS(b)) {
+			return
+		}
+		c := g.connOf(e)
+		if c == nil {
+			e.flags |= flagDone
+			return
+		}
+		if quic {
+			c.quic = new(quicFlow)
+		} else {
+			c.dtls = new(dtlsFlow)
+		}
+	}
+	c := g.conns[e.ref-1]
+	g.e, g.c = e, c
+	var done bool
+	if c.quic != nil {
+		done = g.quicDatagram(e, c.quic, b)
+	} else {
+		done = g.dtlsDatagram(c.dtls, b)
+	}
+	if done {
+		g.release(e)
+		e.flags |= flagDone
+	} else {
+		g.charge(e, c)
+	}
+}
+
+// quicDatagram reports whether nothing more is wanted of the flow.
+func (g *Engine) quicDatagram(e *entry, q *quicFlow, b []byte) bool {
+	packets, status := q.flow.Datagram(g.side, b, g.onQUIC)
+	if status == ja4.StatusInvalid {
+		return true
+	}
+	client, known := q.flow.Client()
+	if known {
+		g.setClient(e, client, evidenceHello)
+	}
+	if g.want.latency {
+		for i := range packets.Len() {
+			g.distances(q.latency.Packet(g.side == e.clientSide(), packets.At(i), g.p.Time, g.p.TTL))
+		}
+	}
+	if q.datagrams++; q.datagrams > maxQUICDatagrams {
+		return true
+	}
+	if status == ja4.StatusTooLarge {
+		g.stats.GivenUp[ReasonTooLarge]++
+		return true
+	}
+	return status == ja4.StatusDone && (!g.want.latency || q.latency.Done())
+}
+
+// quicMessage takes a hello of the packet in work. side may be the other one:
+// a server's hello can wait for the keys that the client's first packet gives.
+func (g *Engine) quicMessage(side uint8, m ja4.Message) {
+	packetSide := g.side
+	g.side = side
+	g.message(m)
+	g.side = packetSide
+}
+
+// dtlsDatagram reports whether nothing more is wanted of the flow.
+func (g *Engine) dtlsDatagram(d *dtlsFlow, b []byte) bool {
+	s := &d[g.side]
+	if s.done {
+		return false
+	}
+	switch s.stream.Datagram(b, g.onMessage) {
+	case ja4.StatusMore:
+	case ja4.StatusTooLarge:
+		g.stats.GivenUp[ReasonTooLarge]++
+		s.done = true
+	default:
+		s.done = true
+	}
+	return d[0].done && d[1].done
+}

@@ -1,0 +1,211 @@
+package handshake
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"testing"
+
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/ja4"
+	"github.com/whorl-net/whorl/probe/decode"
+)
+
+var quicDCID = []byte{1, 2, 3, 4, 5, 6, 7, 8}
+
+// quicInitial returns a datagram with one QUIC v1 Initial packet (RFC 9001
+// section 5) of the connection quicDCID that carries crypto data from offset 0.
+func quicInitial(from int, crypto []byte) []byte {
+	salt, err := hex.DecodeString("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")
+	check(err)
+	secret, err := hkdf.Extract(sha256.New, quicDCID, salt)
+	check(err)
+	expand := func(secret []byte, label string, n int) []byte {
+		info := append([]byte{0, byte(n), byte(6 + len(label))}, "tls13 "+label...)
+		out, err := hkdf.Expand(sha256.New, secret, string(append(info, 0)), n)
+		check(err)
+		return out
+	}
+	sender, dcid := "client in", quicDCID
+	if from == server {
+		sender, dcid = "server in", []byte{}
+	}
+	secret = expand(secret, sender, 32)
+	block, err := aes.NewCipher(expand(secret, "quic key", 16))
+	check(err)
+	aead, err := cipher.NewGCM(block)
+	check(err)
+
+	frames := []byte{6, 0}
+	frames = binary.BigEndian.AppendUint16(frames, 0x4000|uint16(len(crypto)))
+	frames = append(frames, crypto...)
+	frames = append(frames, make([]byte, max(0, 1150-len(frames)))...) // padding
+	header := append([]byte{0xc1, 0, 0, 0, 1, byte(len(dcid))}, dcid...)
+	header = append(header, 0, 0) // source connection id, token
+	header = binary.BigEndian.AppendUint16(header, 0x4000|uint16(2+len(frames)+aead.Overhead()))
+	number := len(header)
+	header = append(header, 0, 0)
+	packet := aead.Seal(header, expand(secret, "quic iv", 12), frames, header)
+
+	hp, err := aes.NewCipher(expand(secret, "quic hp", 16))
+	check(err)
+	var mask [16]byte
+	hp.Encrypt(mask[:], packet[number+4:number+20])
+	packet[0] ^= mask[0] & 0x0f
+	packet[number] ^= mask[1]
+	packet[number+1] ^= mask[2]
+	return packet
+}
+
+// quicHandshake returns a datagram with a QUIC Handshake packet, whose body
+// nobody can read.
+func quicHandshake(from int) []byte {
+	b := []byte{0xe1, 0, 0, 0, 1, 0, 0, 0x40, 100}
+	return append(b, bytes.Repeat([]byte{byte(from + 1)}, 100)...)
+}
+
+// datagrams builds the packets of a UDP flow.
+func (c *conversation) datagram(from int, payload []byte) *conversation {
+	c.client.Protocol = flow.UDP
+	c.now += 1_000_000
+	c.packets = append(c.packets, decode.Packet{
+		Tuple: c.tuple(from), Time: c.now, WireLength: uint32(42 + len(payload)), TTL: 60 + uint8(from),
+		Payload: payload, PayloadLength: len(payload),
+	})
+	return c
+}
+
+// hellos returns the ClientHello and ServerHello of a TLS 1.3 connection as
+// handshake messages.
+func hellos() (client, server []byte) {
+	flights := tlsFlights(tls.VersionTLS13)
+	message := func(record []byte) []byte {
+		return record[5 : 5+int(binary.BigEndian.Uint16(record[3:]))]
+	}
+	return message(flights[0].data), message(flights[1].data)
+}
+
+// A QUIC connection gives both hellos and both light distances, then holds
+// nothing.
+func TestQUIC(t *testing.T) {
+	ch, sh := hellos()
+	c := newConversation().
+		datagram(client, quicInitial(client, ch)).datagram(server, quicInitial(server, sh)).
+		datagram(server, quicHandshake(server)).datagram(server, quicHandshake(server)).
+		datagram(client, quicHandshake(client))
+	g := New(Config{})
+	var out Result
+	var events []Event
+	for i := range c.packets {
+		g.Packet(&c.packets[i], &out)
+		events = append(events, out.Events...)
+	}
+	if got, want := kinds(events), "ja4 ja4s ja4ls ja4l"; got != want {
+		t.Fatalf("events %s, want %s", got, want)
+	}
+	if events[0].Value[0] != 'q' || events[1].Value[0] != 'q' || events[2].Value != "500_61" || events[3].Value != "500_60" || events[3].PacketNum != 5 {
+		t.Errorf("events %v", values(events))
+	}
+	if g.used != 0 {
+		t.Errorf("%d bytes held when all is said", g.used)
+	}
+}
+
+// The sender of a QUIC client Initial is the client, whoever spoke first.
+func TestQUICDirection(t *testing.T) {
+	ch, _ := hellos()
+	c := newConversation().datagram(server, []byte("hello?")).datagram(client, quicInitial(client, ch))
+	events, _, _ := run(Config{}, c.packets)
+	if len(events) != 1 || events[0].Tuple != c.client {
+		t.Errorf("events %v, want one of %v", events, c.client)
+	}
+}
+
+// What only looks like QUIC is tried a few times; a QUIC connection that never
+// shows the rest of its handshake is left after a while. Neither holds memory
+// for ever.
+func TestQUICGivesUp(t *testing.T) {
+	ch, _ := hellos()
+	first := quicInitial(client, ch)
+	broken := bytes.Clone(first)
+	broken[len(broken)-1] ^= 1
+	for name, tc := range map[string]struct {
+		payload []byte
+		most    int
+	}{"not QUIC": {broken, 20}, "no answer": {first, maxQUICDatagrams + 1}} {
+		g := New(Config{})
+		var out Result
+		c := newConversation()
+		for range tc.most {
+			c.datagram(client, tc.payload)
+		}
+		for i := range c.packets {
+			g.Packet(&c.packets[i], &out)
+			if i == 0 && g.used == 0 {
+				t.Errorf("%s: given up at once", name)
+			}
+		}
+		if g.used != 0 {
+			t.Errorf("%s: %d bytes held after %d datagrams", name, g.used, tc.most)
+		}
+	}
+}
+
+// dtlsRecord returns a DTLS 1.2 record with one handshake message.
+func dtlsRecord(kind uint8, sequence uint8, body []byte) []byte {
+	b := []byte{22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, sequence, 0, 0}
+	n := []byte{byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body))}
+	b = append(append(b, kind), n...)
+	b = append(append(b, 0, sequence, 0, 0, 0), n...)
+	b = append(b, body...)
+	binary.BigEndian.PutUint16(b[11:], uint16(len(b)-13))
+	return b
+}
+
+// A DTLS association gives its hellos also when something else came first on
+// the same ports, as STUN does.
+func TestDTLS(t *testing.T) {
+	ch, sh := hellos()
+	body := ch[4:]
+	session := 34 + 1 + int(body[34])
+	withCookie := append(append(bytes.Clone(body[:session]), 0), body[session:]...)
+	stun := []byte("\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl")
+	applicationData := []byte{23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0}
+	c := newConversation().datagram(server, stun).datagram(client, stun).
+		datagram(client, dtlsRecord(1, 0, withCookie)).datagram(server, dtlsRecord(2, 0, sh[4:])).
+		datagram(client, applicationData).datagram(server, applicationData)
+	g := New(Config{})
+	var out Result
+	var events []Event
+	for i := range c.packets {
+		g.Packet(&c.packets[i], &out)
+		events = append(events, out.Events...)
+	}
+	if got, want := kinds(events), "ja4 ja4s"; got != want {
+		t.Fatalf("events %q, want %q", got, want)
+	}
+	if events[0].Value[0] != 'd' || events[0].Tuple != c.client || events[0].ServerName != "example.net" {
+		t.Errorf("events %+v", events)
+	}
+	if g.used != 0 {
+		t.Errorf("%d bytes held when all is said", g.used)
+	}
+}
+
+// JA4 alone needs no method of JA4+.
+func TestQUICJA4Only(t *testing.T) {
+	ch, sh := hellos()
+	c := newConversation().datagram(client, quicInitial(client, ch)).datagram(server, quicInitial(server, sh))
+	events, _, g := run(Config{Types: ja4.JA4Only}, c.packets)
+	if got, want := kinds(events), "ja4 ja4_o"; got != want {
+		t.Errorf("events %q, want %q", got, want)
+	}
+	if g.used != 0 {
+		t.Errorf("%d bytes held", g.used)
+	}
+}
