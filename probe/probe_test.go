@@ -1,0 +1,611 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/wire"
+	"github.com/whorl-net/whorl/ja4"
+	"github.com/whorl-net/whorl/probe/capture"
+	"github.com/whorl-net/whorl/probe/handshake"
+)
+
+// Every packet that belongs to a connection is in exactly one row, with its
+// time, length, direction; batches are numbered, small, and say how far they
+// go.
+func TestEveryPacketIsReportedOnce(t *testing.T) {
+	const n = 30000
+	packets := traffic(n, 500)
+	arp := capture.Packet{Data: append(make([]byte, 12), 8, 6, 0, 1), Time: epoch, WireLength: 60, LinkType: capture.Ethernet}
+	junk := raw(0, []byte{0x45, 0, 0})
+	c, totals := mustRun(t, Config{}, &list{packets: slices.Concat([]capture.Packet{arp, junk}, packets)})
+
+	rows := 0
+	for i, b := range c.batches {
+		if b.Sequence != uint64(i+1) {
+			t.Errorf("batch %d has number %d", i+1, b.Sequence)
+		}
+		if size := len(wire.AppendBatch(nil, b)); size >= 32<<10 {
+			t.Errorf("batch %d has %d bytes encoded, want less than 32 KiB", i+1, size)
+		}
+		if len(b.Flow) > 4000 {
+			t.Errorf("batch %d has %d rows", i+1, len(b.Flow))
+		}
+		for j, ref := range b.Flow {
+			want := packets[rows]
+			fromClient := want.Data[12] == 10
+			if b.Time[j] != want.Time || b.WireLength[j] != want.WireLength || b.TCPFlags[j] != want.Data[33] ||
+				b.Flows[ref>>1].Src[12] != 10 || (ref&1 == 0) != fromClient {
+				t.Fatalf("row %d of batch %d is not packet %d", j, i+1, rows)
+			}
+			rows++
+		}
+		if want := packets[rows-1].Time; b.Watermark != want {
+			t.Errorf("batch %d goes to %d, want %d", i+1, b.Watermark, want)
+		}
+		if slices.MaxFunc(b.Flows, func(a, b flow.Tuple) int { return int(a.SrcPort) - int(b.SrcPort) }).SrcPort == 0 {
+			t.Errorf("batch %d has an empty flow", i+1)
+		}
+	}
+	if rows != n {
+		t.Errorf("%d rows, want %d", rows, n)
+	}
+	if got := slices.Compact(slices.Sorted(slices.Values(c.batches[0].Flows[0].Src[:4]))); len(got) != 1 {
+		t.Errorf("source %v", c.batches[0].Flows[0].Src)
+	}
+	want := Totals{
+		Packets: n + 2, Connections: 500, Untracked: 1, Undecodable: 1,
+		Reported: n, Batches: uint64(len(c.batches)),
+	}
+	if totals.Packets != want.Packets || totals.Connections != want.Connections || totals.Untracked != 1 || totals.Undecodable != 1 ||
+		totals.Reported != want.Reported || totals.Batches != want.Batches || totals.Bytes != totals.ReportedBytes+63 {
+		t.Errorf("totals %+v, want %+v", totals, want)
+	}
+	if totals.Packets != totals.Reported+totals.Untracked+totals.Undecodable {
+		t.Error("packets are not the sum of what became of them")
+	}
+}
+
+// No flow is in a batch twice.
+func TestFlowsOnce(t *testing.T) {
+	c, _ := mustRun(t, Config{}, &list{packets: traffic(20000, 300)})
+	for _, b := range c.batches {
+		seen := map[flow.Key]bool{}
+		for _, tuple := range b.Flows {
+			k, _ := tuple.Key()
+			if seen[k] {
+				t.Fatalf("%v is in batch %d twice", k, b.Sequence)
+			}
+			seen[k] = true
+		}
+	}
+}
+
+// A fingerprint refers to the row of the packet that completed it.
+func TestFingerprintsReferToRows(t *testing.T) {
+	packets := traffic(5000, 100)
+	c, totals := mustRun(t, Config{}, &list{packets: packets})
+	n := uint64(0)
+	for _, b := range c.batches {
+		for i := range b.Fingerprints {
+			f := &b.Fingerprints[i]
+			n++
+			row := f.Row - 1
+			if b.Flow[row]>>1 != f.Flow {
+				t.Fatalf("fingerprint %v of flow %d refers to a row of flow %d", f.Type, f.Flow, b.Flow[row]>>1)
+			}
+			if isSYN := b.TCPFlags[row] == flow.SYN; isSYN != (f.Type == ja4.TypeJA4T) {
+				t.Errorf("%v refers to a packet with flags %#x", f.Type, b.TCPFlags[row])
+			}
+		}
+	}
+	if n != 200 || totals.Fingerprints != n {
+		t.Errorf("%d fingerprints in batches, %d counted, want 200: a SYN and a request each", n, totals.Fingerprints)
+	}
+}
+
+// One packet may complete more than a batch holds; the rest goes to the next.
+func TestManyFingerprintsInOnePacket(t *testing.T) {
+	request := "GET / HTTP/1.1\r\nHost: a.example\r\nCookie: " + strings.Repeat("k=v; ", 40) + "\r\n\r\n"
+	packets := []capture.Packet{raw(0, frame(1, true, flow.ACK, 1, strings.Repeat(request, 200)))}
+	c, totals := mustRun(t, Config{}, &list{packets: packets})
+	if totals.Fingerprints != 200 || len(fingerprints(c.batches)) != 200 {
+		t.Fatalf("%d fingerprints, %d reported, want 200", totals.Fingerprints, len(fingerprints(c.batches)))
+	}
+	rows := 0
+	for _, b := range c.batches {
+		rows += b.Rows()
+		if size := len(wire.AppendBatch(nil, b)); size >= 32<<10 {
+			t.Errorf("%d bytes encoded", size)
+		}
+		var back flow.Batch
+		if err := wire.DecodeBatch(wire.AppendBatch(nil, b), &back); err != nil {
+			t.Errorf("batch %d is malformed: %v", b.Sequence, err)
+		}
+	}
+	if rows != 1 || len(c.batches) < 2 {
+		t.Errorf("%d rows in %d batches, want 1 in several", rows, len(c.batches))
+	}
+}
+
+// Coalescing makes fewer rows of the same totals.
+func TestCoalesce(t *testing.T) {
+	packets := traffic(20000, 50)
+	// Some that close and open again, and one whose time runs backwards.
+	for i := 5000; i < 6000; i += 10 {
+		packets[i].Data[33] |= flow.FIN
+	}
+	packets[7000].Time -= int64(time.Second)
+	plain, plainTotals := mustRun(t, Config{}, &list{packets: slices.Clone(packets)})
+	runs, runTotals := mustRun(t, Config{Coalesce: 100 * time.Millisecond}, &list{packets: packets})
+	if got, want := connections(t, runs.batches), connections(t, plain.batches); !maps.Equal(got, want) {
+		t.Error("connections differ")
+	}
+	if runTotals.Reported != plainTotals.Reported || runTotals.ReportedBytes != plainTotals.ReportedBytes {
+		t.Errorf("totals %+v, want %+v", runTotals, plainTotals)
+	}
+	if !slices.Equal(fingerprints(runs.batches), fingerprints(plain.batches)) {
+		t.Error("fingerprints differ")
+	}
+	rows := 0
+	for _, b := range runs.batches {
+		rows += b.Rows()
+		if size := len(wire.AppendBatch(nil, b)); size >= 32<<10 {
+			t.Errorf("%d bytes encoded", size)
+		}
+		for i, flags := range b.TCPFlags {
+			if flags&(flow.SYN|flow.FIN) != 0 && b.RunPackets[i] != 1 {
+				t.Errorf("a SYN or FIN is in a run of %d packets", b.RunPackets[i])
+			}
+		}
+	}
+	if rows > len(packets)/20 {
+		t.Errorf("%d rows for %d packets", rows, len(packets))
+	}
+}
+
+// Count stops after that many packets, over all sources.
+func TestCount(t *testing.T) {
+	for _, live := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := traffic(100, 10), traffic(100, 10)
+			_, totals := mustRun(t, Config{Count: 150, Live: live}, &list{packets: a, live: live}, &list{packets: b, live: live})
+			if totals.Packets != 150 {
+				t.Errorf("live %v: %d packets, want 150", live, totals.Packets)
+			}
+		})
+	}
+}
+
+// Several files are one stream: a connection that goes on in the next file
+// keeps its state.
+func TestSourcesInTurn(t *testing.T) {
+	packets := []capture.Packet{
+		raw(0, frame(1, true, flow.ACK, 1, "GET / HTTP/1.1\r\nHo")),
+		raw(time.Second, frame(1, true, flow.ACK, 19, "st: a.example\r\n\r\n")),
+	}
+	c, totals := mustRun(t, Config{}, &list{packets: packets[:1]}, &list{packets: packets[1:]})
+	if n := len(fingerprints(c.batches)); n != 1 || totals.Packets != 2 || totals.Connections != 1 {
+		t.Errorf("%d fingerprints, totals %+v; want 1 of 1 connection", n, totals)
+	}
+}
+
+// Live sources run side by side; a batch is reported 200 ms after it began,
+// also when no packet comes, and the watermark waits for the slowest source.
+func TestLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &collector{}
+		a := &list{live: true, packets: []capture.Packet{raw(0, frame(1, true, flow.SYN, 1, "")), raw(5*time.Second, frame(1, true, flow.ACK, 2, ""))}}
+		b := &list{live: true, packets: []capture.Packet{raw(2*time.Second, frame(2, true, flow.SYN, 1, ""))}}
+		p, err := New(Config{Live: true}, c, a, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := p.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d > 10*time.Second+50*time.Millisecond {
+			t.Errorf("ended %v after the start, want 10 s", d)
+		}
+		if len(c.batches) != 3 {
+			t.Fatalf("%d batches, want 3", len(c.batches))
+		}
+		for i, want := range []time.Duration{0, 2 * time.Second, 5 * time.Second} {
+			if got := c.at[i].Sub(start) - want; got < maxBatchAge || got > maxBatchAge+50*time.Millisecond {
+				t.Errorf("batch %d was reported %v after its packet, want 200 ms", i+1, got)
+			}
+		}
+		if n := p.Totals().Fingerprints; n != 2 {
+			t.Errorf("%d fingerprints, want 2", n)
+		}
+	})
+}
+
+// A steady trickle does not hold a batch back.
+func TestLiveTrickle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var packets []capture.Packet
+		for i := range 500 {
+			packets = append(packets, raw(time.Duration(i)*20*time.Millisecond, frame(1, true, flow.ACK, uint32(i), "")))
+		}
+		c := &collector{}
+		p, err := New(Config{Live: true}, c, &list{live: true, packets: packets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := p.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for i, b := range c.batches {
+			if age := c.at[i].Sub(start) - time.Duration(b.Time[0]-epoch); age > 2*maxBatchAge {
+				t.Fatalf("batch %d was reported %v after its first packet", i+1, age)
+			}
+		}
+	})
+}
+
+// Speed waits as long as the capture did, or its share, and reports meanwhile.
+func TestSpeed(t *testing.T) {
+	packets := []capture.Packet{
+		raw(0, frame(1, true, flow.SYN, 1, "")),
+		raw(10*time.Second, frame(1, true, flow.ACK, 2, "")),
+		raw(9*time.Second, frame(1, true, flow.ACK, 2, "")), // late
+		raw(30*time.Second, frame(1, true, flow.ACK, 2, "")),
+	}
+	for speed, want := range map[float64]time.Duration{1: 30 * time.Second, 10: 3 * time.Second, 0: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			c, _ := mustRun(t, Config{Speed: speed}, &list{packets: slices.Clone(packets)})
+			if got := time.Since(start); got != want {
+				t.Errorf("speed %v took %v, want %v", speed, got, want)
+			}
+			if speed > 0 && (len(c.batches) != 3 || c.at[0].Sub(start) != maxBatchAge) {
+				t.Errorf("speed %v: %d batches, the first after %v; want 3, after 200 ms", speed, len(c.batches), c.at[0].Sub(start))
+			}
+			if got := c.batches[0].Time[0]; got != epoch {
+				t.Errorf("speed %v changed times by %v", speed, time.Duration(got-epoch))
+			}
+		})
+	}
+}
+
+// A paced replay ends at once when it is told to.
+func TestSpeedEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		packets := []capture.Packet{raw(0, frame(1, true, flow.SYN, 1, "")), raw(time.Hour, frame(1, true, flow.ACK, 2, ""))}
+		c := &collector{}
+		p, err := New(Config{Speed: 1}, c, &list{packets: packets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		if err := p.Run(ctx); err != nil || time.Since(start) != time.Minute {
+			t.Errorf("%v after %v, want no error after a minute", err, time.Since(start))
+		}
+		if totals := p.Totals(); totals.Packets != 1 || totals.Reported != 1 {
+			t.Errorf("totals %+v", totals)
+		}
+	})
+}
+
+// Retime makes the first packet one of now and keeps the distances.
+func TestRetime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now().UnixNano()
+		c, _ := mustRun(t, Config{Retime: true}, &list{packets: []capture.Packet{
+			raw(time.Hour, frame(1, true, flow.SYN, 1, "")), raw(2*time.Hour, frame(1, true, flow.ACK, 2, "")),
+		}})
+		var times []int64
+		for _, b := range c.batches {
+			times = append(times, b.Time...)
+		}
+		if want := []int64{now, now + int64(time.Hour)}; !slices.Equal(times, want) {
+			t.Errorf("times %v, want %v", times, want)
+		}
+	})
+}
+
+// A packet that hits a bug of ours is skipped and counted; those behind it are
+// not lost.
+func TestPanicIsCounted(t *testing.T) {
+	packets := traffic(1000, 10)
+	var told int
+	var w *worker
+	var engine *handshake.Engine
+	c := &collector{}
+	p, err := New(Config{OnPanic: func(in *capture.Packet, cause any, stack []byte) {
+		told++
+		w.engine = engine
+		if len(in.Data) == 0 || cause == nil || len(stack) == 0 {
+			t.Errorf("told of %v %v", in, cause)
+		}
+	}}, c, &brittle{list: list{packets: packets}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w = p.workers[0]
+	engine = w.engine
+	w.sources[0].(*brittle).before = func(i int) { // there is no engine for each tenth packet
+		if i%10 == 9 {
+			w.engine = nil
+		}
+	}
+	if err := p.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	totals := p.Totals()
+	if told != 100 || totals.Panics != 100 || totals.Undecodable != 100 || totals.Reported != 900 {
+		t.Errorf("told of %d, totals %+v; want 100 panics, 900 reported", told, totals)
+	}
+}
+
+// brittle is a list that calls before with the number of each packet.
+type brittle struct {
+	list
+	before func(int)
+	n      int
+}
+
+func (b *brittle) Next(p *capture.Packet) error {
+	b.before(b.n)
+	b.n++
+	return b.list.Next(p)
+}
+
+// A source that panics ends the run with an error; a reporter that panics is
+// not held up.
+func TestPanicsOfOthers(t *testing.T) {
+	p, err := New(Config{}, &collector{}, &brittle{before: func(int) { panic("source") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "panicked: source") {
+		t.Errorf("run returned %v", err)
+	}
+}
+
+// An error of the reporter ends the run and is returned; the reporter is not
+// called again.
+func TestReporterFails(t *testing.T) {
+	failure := errors.New("gone")
+	c := &collector{fail: failure}
+	p, err := New(Config{}, c, &list{packets: traffic(20000, 10)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Run(t.Context()); !errors.Is(err, failure) {
+		t.Errorf("run returned %v, want %v", err, failure)
+	}
+	if totals := p.Totals(); totals.Packets > 10000 || totals.Reported != 0 {
+		t.Errorf("totals %+v", totals)
+	}
+}
+
+// A file cut short is read as far as it goes, and so is the next; another
+// error ends the run.
+func TestSourceErrors(t *testing.T) {
+	cutShort := &capture.FileError{Path: "cut.pcap", Err: capture.ErrTruncated}
+	for _, tc := range []struct {
+		err  error
+		want uint64
+	}{{cutShort, 20}, {io.ErrUnexpectedEOF, 10}} {
+		p, err := New(Config{}, &collector{}, &list{packets: traffic(10, 2), err: tc.err}, &list{packets: traffic(10, 2)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Run(t.Context()); !errors.Is(err, tc.err) {
+			t.Errorf("run returned %v, want %v", err, tc.err)
+		}
+		if totals := p.Totals(); totals.Reported != tc.want {
+			t.Errorf("after %v: %d packets reported, want %d", tc.err, totals.Reported, tc.want)
+		}
+	}
+}
+
+// Settings that contradict each other are refused.
+func TestConfigIsChecked(t *testing.T) {
+	for _, cfg := range []Config{
+		{Live: true, Speed: 1}, {Live: true, Retime: true}, {Speed: -1}, {Coalesce: -1}, {MaxFlows: -1}, {MaxBytes: -1}, {SSHWindow: -1},
+	} {
+		if _, err := New(cfg, &collector{}); err == nil {
+			t.Errorf("%+v was accepted", cfg)
+		}
+		if _, err := Fingerprints(t.Context(), &list{}, cfg, nil); err == nil {
+			t.Errorf("%+v was accepted by Fingerprints", cfg)
+		}
+	}
+}
+
+// Fingerprints stops at the first error of emit, at the end of its context and
+// after Count packets.
+func TestFingerprintsStops(t *testing.T) {
+	stop := errors.New("enough")
+	n := 0
+	_, err := Fingerprints(t.Context(), &list{packets: traffic(1000, 10)}, Config{}, func(*handshake.Event) error {
+		if n++; n == 3 {
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) || n != 3 {
+		t.Errorf("%v after %d events, want %v after 3", err, n, stop)
+	}
+	emit := func(*handshake.Event) error { return nil }
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stop)
+	if totals, err := Fingerprints(ctx, &list{packets: traffic(1000, 10)}, Config{}, emit); !errors.Is(err, stop) || totals.Packets != 0 {
+		t.Errorf("%v after %d packets", err, totals.Packets)
+	}
+	if totals, err := Fingerprints(t.Context(), &list{packets: traffic(1000, 10)}, Config{Count: 7}, emit); err != nil || totals.Packets != 7 {
+		t.Errorf("%v after %d packets, want 7", err, totals.Packets)
+	}
+}
+
+// The batches of the reference captures hold every packet of every connection
+// and the fingerprints that Fingerprints prints.
+func TestBatchesOfReferenceCaptures(t *testing.T) {
+	for _, path := range captures(t) {
+		name := filepath.Base(path)
+		f, err := capture.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, totals := mustRun(t, Config{}, f)
+		f.Close()
+
+		events, _ := fingerprintsOf(t, path, Config{})
+		var want []string
+		for i := range events {
+			e := &events[i]
+			k, _ := e.Tuple.Key()
+			want = append(want, e.Type.String()+" "+e.Value+" "+e.Raw+" "+k.String())
+		}
+		if got := fingerprints(c.batches); !slices.Equal(got, want) {
+			t.Errorf("%s: fingerprints in batches\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if totals.Packets != totals.Reported+totals.Untracked+totals.Undecodable {
+			t.Errorf("%s: totals %+v do not add up", name, totals)
+		}
+		checkConnections(t, name, connections(t, c.batches))
+	}
+}
+
+// checkConnections compares with the connections of the reference, which are
+// TCP and UDP.
+func checkConnections(t *testing.T, name string, got map[flow.Key]count) {
+	t.Helper()
+	var want struct {
+		PerConnectionTotals *bool `json:"per_connection_totals"`
+		Connections         []struct {
+			Transport string
+			SrcIP     netip.Addr `json:"src_ip"`
+			SrcPort   uint16     `json:"src_port"`
+			DstIP     netip.Addr `json:"dst_ip"`
+			DstPort   uint16     `json:"dst_port"`
+			Packets   uint64
+			WireBytes uint64 `json:"wire_bytes"`
+			FirstTs   int64  `json:"first_ts_ns"`
+			LastTs    int64  `json:"last_ts_ns"`
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(oracleDir, "expected", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(got, func(k flow.Key, _ count) bool { return k.Protocol != flow.TCP && k.Protocol != flow.UDP })
+	if len(got) != len(want.Connections) {
+		t.Errorf("%s: %d connections, want %d", name, len(got), len(want.Connections))
+	}
+	if want.PerConnectionTotals != nil && !*want.PerConnectionTotals {
+		return
+	}
+	for _, w := range want.Connections {
+		protocol, err := flow.ParseProtocol(w.Transport)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tuple := flow.Tuple{
+			Src: flow.AddrFrom(w.SrcIP), Dst: flow.AddrFrom(w.DstIP), SrcPort: w.SrcPort, DstPort: w.DstPort, Protocol: protocol,
+		}
+		k, _ := tuple.Key()
+		if g := got[k]; g.packets != w.Packets || g.bytes != w.WireBytes || g.first != w.FirstTs || g.last != w.LastTs {
+			t.Errorf("%s: %v has %+v, want %+v", name, k, g, w)
+		}
+	}
+}
+
+// An established connection costs no allocation from capture to batch.
+func TestPipelineDoesNotAllocate(t *testing.T) {
+	p, err := New(Config{}, discard{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := p.workers[0]
+	packets := traffic(5000, 50)
+	feed := func() {
+		for i := range packets {
+			w.in = packets[i]
+			if err := w.take(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	feed()
+	for i := range packets {
+		packets[i].Data[33] = flow.ACK
+	}
+	feed()
+	if n := testing.AllocsPerRun(10, feed); n > 5 { // of the requests, which are all old
+		t.Errorf("%v allocations for %d packets, want next to none", n, len(packets))
+	}
+}
+
+type discard struct{}
+
+func (discard) Report(context.Context, *flow.Batch) error { return nil }
+
+// BenchmarkPipeline: one packet from capture.Packet to batch, decoding and
+// fingerprint state included; flows that are established, in trains of one.
+// Must stay at 0 allocs/op.
+func BenchmarkPipeline(b *testing.B) {
+	for _, flows := range []int{100, 10000} {
+		for _, coalesce := range []time.Duration{0, time.Second} {
+			b.Run(fmt.Sprintf("flows=%d/coalesce=%v", flows, coalesce), func(b *testing.B) {
+				p, err := New(Config{Coalesce: coalesce}, discard{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				w := p.workers[0]
+				packets := traffic(1<<16, flows)
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					w.in = packets[i&(1<<16-1)]
+					w.in.Time = epoch + int64(i)*1000
+					if err := w.take(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+					i++
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkCaptures: all reference captures, from file to fingerprints, per
+// packet: mostly handshakes, so nearly every packet is the expensive kind.
+func BenchmarkCaptures(b *testing.B) {
+	paths := captures(b)
+	packets := uint64(0)
+	for b.Loop() {
+		for _, path := range paths {
+			_, totals := fingerprintsOf(b, path, Config{})
+			packets += totals.Packets
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(packets), "ns/packet")
+}

@@ -1,0 +1,247 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/whorl-net/whorl/probe/capture"
+	"github.com/whorl-net/whorl/probe/handshake"
+)
+
+const (
+	// maxBatchAge is how long a packet may wait in a batch, in wall time.
+	maxBatchAge = 200 * time.Millisecond
+	// maxChunkAge ends the chunk of a live source, by packet time, so that the
+	// age of its batch is looked at.
+	maxChunkAge = 50 * time.Millisecond
+	// idleMargin is how far behind now the packets of a silent live source
+	// may still be: its poll interval and then some.
+	idleMargin = time.Second
+)
+
+// A worker takes the packets of its sources, in turn, from capture to batch.
+// One goroutine runs it.
+type worker struct {
+	probe   *Probe
+	sources []capture.Source
+	analyser
+	batcher batcher
+	pace    pace
+
+	since  time.Time // when the batch was first seen to hold something; zero before
+	newest int64     // greatest packet time
+	ended  bool      // Config.Count was reached
+	broken bool      // the reporter refused a batch
+
+	mark atomic.Int64 // see Probe.watermark
+	mu   sync.Mutex
+	seen Totals // copy of totals for others; guarded by mu
+}
+
+func newWorker(p *Probe, sources []capture.Source, share int) *worker {
+	w := &worker{
+		probe: p, sources: sources,
+		analyser: newAnalyser(&p.cfg, share),
+		batcher:  batcher{window: int64(p.cfg.Coalesce)},
+		pace:     pace{speed: p.cfg.Speed, retime: p.cfg.Retime},
+		newest:   math.MinInt64,
+	}
+	w.batcher.next()
+	return w
+}
+
+// run reads the sources and reports until they or ctx end.
+func (w *worker) run(ctx context.Context) error {
+	var errs []error
+	for _, s := range w.sources {
+		err := w.drain(ctx, s)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if err != nil && !errors.Is(err, capture.ErrTruncated) || ctx.Err() != nil || w.ended {
+			break
+		}
+	}
+	if err := w.finish(ctx); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// drain takes the packets of one source.
+func (w *worker) drain(ctx context.Context, s capture.Source) error {
+	for ctx.Err() == nil && !w.ended {
+		err := w.chunk(ctx, s)
+		w.publish()
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, capture.ErrIdle):
+			w.mark.Store(max(w.mark.Load(), time.Now().Add(-idleMargin).UnixNano()))
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return nil
+		default:
+			return err
+		}
+		if err := w.cutAged(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunk takes up to chunkPackets packets. A panic over the bytes of a packet
+// ends the chunk, not the worker: the packet is skipped and counted.
+func (w *worker) chunk(ctx context.Context, s capture.Source) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = w.recovered(cause)
+		}
+	}()
+	var begin int64
+	for i := range chunkPackets {
+		if err := w.read(s); err != nil {
+			return err
+		}
+		if !w.probe.take() {
+			w.ended = true
+			return nil
+		}
+		if i == 0 {
+			begin = w.in.Time
+		}
+		if w.pace.active() {
+			if err := w.keepPace(ctx); err != nil {
+				return err
+			}
+		}
+		if err := w.take(ctx); err != nil {
+			return err
+		}
+		if w.probe.cfg.Live && w.in.Time-begin > int64(maxChunkAge) {
+			break
+		}
+	}
+	return nil
+}
+
+// take handles the packet in w.in.
+func (w *worker) take(ctx context.Context) error {
+	if !w.analyse() {
+		return nil
+	}
+	w.newest = max(w.newest, w.packet.Time)
+	for i := range w.result.Ended {
+		if err := w.room(ctx, &w.result.Ended[i].Event); err != nil {
+			return err
+		}
+		w.batcher.endEvent(&w.result.Ended[i])
+	}
+	index, row := w.batcher.packet(&w.packet, &w.result)
+	for i := range w.result.Events {
+		e := &w.result.Events[i]
+		if !w.batcher.fits(e) {
+			if err := w.cut(ctx); err != nil {
+				return err
+			}
+			index, _ = w.batcher.flow(&w.packet, &w.result)
+			row = 0 // it is in the batch before
+		}
+		w.batcher.event(index, row, e)
+	}
+	if w.batcher.full() {
+		return w.cut(ctx)
+	}
+	return nil
+}
+
+// room cuts the batch if e has no room in it.
+func (w *worker) room(ctx context.Context, e *handshake.Event) error {
+	if w.batcher.fits(e) {
+		return nil
+	}
+	return w.cut(ctx)
+}
+
+// cutAged cuts the batch when its first packet has waited long enough, and
+// does so only where somebody waits: with live or paced sources.
+func (w *worker) cutAged(ctx context.Context) error {
+	if !w.probe.cfg.Live && !w.pace.active() || w.batcher.empty() {
+		return nil
+	}
+	now := time.Now()
+	if w.since.IsZero() {
+		w.since = now
+		return nil
+	}
+	if now.Sub(w.since) < maxBatchAge {
+		return nil
+	}
+	return w.cut(ctx)
+}
+
+// cut reports the batch and begins the next. What was read is reported also
+// when ctx has ended.
+func (w *worker) cut(ctx context.Context) error {
+	w.since = time.Time{}
+	if w.batcher.empty() {
+		return nil
+	}
+	w.mark.Store(max(w.mark.Load(), w.newest))
+	b := &w.batcher.batch
+	packets, bytes := b.Packets()
+	if err := w.probe.report(context.WithoutCancel(ctx), b); err != nil {
+		w.broken = true
+		return fmt.Errorf("report a batch: %w", err)
+	}
+	w.totals.Batches++
+	w.totals.Reported += packets
+	w.totals.ReportedBytes += bytes
+	w.batcher.next()
+	return nil
+}
+
+// finish ends all connections and reports what is left.
+func (w *worker) finish(ctx context.Context) error {
+	defer func() {
+		w.mark.Store(math.MaxInt64)
+		w.publish()
+	}()
+	w.decoder.Flush()
+	if w.broken {
+		return nil
+	}
+	var err error
+	w.engine.Finish(func(e handshake.EndEvent) {
+		if err == nil {
+			if err = w.room(ctx, &e.Event); err == nil {
+				w.batcher.endEvent(&e)
+			}
+		}
+	})
+	if err == nil {
+		err = w.cut(ctx)
+	}
+	return err
+}
+
+// publish makes the totals visible to Probe.Totals.
+func (w *worker) publish() {
+	t := w.counts()
+	w.mu.Lock()
+	w.seen = t
+	w.mu.Unlock()
+}
+
+func (w *worker) published() Totals {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen
+}
