@@ -1,0 +1,272 @@
+package tracker
+
+import (
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/ja4"
+)
+
+const (
+	// touchBlock is how many flows are looked up together: a cache miss that
+	// is waited for costs 150 ns and more, one that overlaps with others 14 ns.
+	touchBlock = 256
+	// applyBlock is how many rows the shard's lock is held for.
+	applyBlock = 256
+)
+
+// apply applies the shard's part of a batch.
+func (s *shard) apply(j *job) {
+	from, to := j.flowStarts.of(int(s.id))
+	flows := j.flows[from:to]
+	from, to = j.rowStarts.of(int(s.id))
+	rows := j.rows[from:to]
+	from, to = j.printStarts.of(int(s.id))
+	prints := j.prints[from:to]
+
+	for f := flows; len(f) > 0; f = f[min(len(f), touchBlock):] {
+		s.touch(j, f[:min(len(f), touchBlock)]) // only reads what only we write
+	}
+	s.mu.Lock()
+	net := s.net(j.network)
+	for i := range rows {
+		r := &rows[i]
+		slot := s.packet(j, net, r)
+		for len(prints) > 0 && prints[0].row == uint32(r.index) {
+			s.fingerprintOfRow(j, slot, r, &j.b.Fingerprints[prints[0].index])
+			prints = prints[1:]
+		}
+		if i%applyBlock == applyBlock-1 {
+			s.yieldTo(j)
+		}
+	}
+	net.clock = max(net.clock, j.endClock)
+	for _, p := range prints {
+		s.fingerprintOfNone(j, &j.flows[p.flow], &j.b.Fingerprints[p.index])
+	}
+	s.sweepPassed(j)
+	s.publish()
+	s.announce(j)
+	s.mu.Unlock()
+}
+
+// sweepPassed evicts what lies in buckets that the clock of the batch's network
+// has passed, a bounded number of them.
+func (s *shard) sweepPassed(j *job) {
+	budget := sweepPart
+	for c := range numClasses {
+		for budget > 0 && !s.sweep(j, j.network, c, sweepSlice, false) {
+			budget -= sweepSlice
+			s.yieldTo(j)
+		}
+	}
+}
+
+// touch finds where the connections of flows may lie. It goes over the flows
+// several times, so that in each pass cache misses overlap.
+func (s *shard) touch(j *job, flows []routed) {
+	var homes, slots [touchBlock]uint32
+	var sum uint32
+	for i := range flows {
+		f := &flows[i]
+		f.hash = s.hash(&f.key, j.network)
+		homes[i] = uint32(s.index.home(f.hash))
+	}
+	for _, home := range homes[:len(flows)] {
+		sum += uint32(s.index[home].over)
+	}
+	for i := range flows {
+		f := &flows[i]
+		f.slot = s.index[homes[i]].candidate(f.hash)
+		slots[i] = f.slot
+	}
+	if s.fresh > 1 { // else there is no slot 0 to read
+		for _, slot := range slots[:len(flows)] {
+			sum += uint32(s.hot(slot).state)
+		}
+	}
+	s.touched += sum
+}
+
+// packet applies one row and returns the slot of its connection.
+func (s *shard) packet(j *job, net *shardNet, p *row) uint32 {
+	f := &j.flows[p.flow]
+	net.clock = p.clock
+	s.tally.packets += uint64(p.packets)
+	s.tally.bytes += uint64(p.bytes)
+
+	slot := f.slot
+	var h *hot
+	if slot != 0 {
+		h = s.hot(slot)
+	}
+	if slot == 0 || !h.is(&f.key) || h.pair != j.origin && (h.pair == freePair || j.names.pairs[h.pair].network != j.network) {
+		if slot = s.find(f.hash, &f.key, j.network, j.names.pairs); slot != 0 {
+			h = s.hot(slot)
+		}
+	}
+	if slot != 0 && !s.ended(j, slot, h, p) {
+		f.slot = slot
+		s.update(j, slot, h, p)
+		return slot
+	}
+	slot, h = s.add(j, f, p)
+	f.slot = slot
+	h.advance(p, false)
+	c := h.class()
+	activity := p.last
+	if p.future || p.clock-p.last > s.timeouts[c] {
+		activity = p.clock
+		s.offClock(slot, h, activity)
+		s.countOff(p)
+	}
+	s.list(slot, j.network, c, activity)
+	return slot
+}
+
+// ended reports whether the packet finds its connection at its end, and has
+// evicted it then: because its network's clock is beyond its deadline, because
+// the packet itself comes after too long a gap, or because it is a SYN on a
+// closed connection. The clock decides as the sweep would have.
+func (s *shard) ended(j *job, slot uint32, h *hot, p *row) bool {
+	c := h.class()
+	timeout := s.timeouts[c]
+	if p.clock-s.activity(slot, h) > timeout || p.first-h.lastSeen > timeout && !p.future {
+		s.evictIdle(j, slot)
+		return true
+	}
+	if c != classClosed || p.flags&(flow.SYN|flow.ACK) != flow.SYN || p.future {
+		return false
+	}
+	// A second probe reports the first SYN of a connection that the first
+	// probe has already seen closed: only a later one is new.
+	if p.first < h.lastSeen || p.first == h.lastSeen && h.pair != j.origin {
+		return false
+	}
+	s.evict(j, slot, CauseClosed, p.first)
+	return true
+}
+
+// update counts a packet of a connection that goes on.
+func (s *shard) update(j *job, slot uint32, h *hot, p *row) {
+	before := h.class()
+	side := uint32(p.side)
+	var bothSeen bool
+	if h.pair == j.origin && h.state&slow == 0 {
+		n, b := h.packets[side]+p.packets, h.bytes[side]+p.bytes
+		if n < p.packets || b < p.bytes {
+			s.carry(slot, side, n < p.packets, b < p.bytes)
+		}
+		h.packets[side], h.bytes[side] = n, b
+		bothSeen = h.packets[side^1] != 0
+	} else {
+		bothSeen = s.countObserved(j, slot, h, p)
+	}
+	if p.first < h.lastSeen {
+		if m := s.meta(slot); p.first < m.firstSeen {
+			m.firstSeen = p.first
+		}
+	}
+	h.lastSeen = max(h.lastSeen, p.last)
+	h.advance(p, bothSeen)
+	after := h.class()
+
+	activity := h.lastSeen
+	if p.future || p.clock-p.last > s.timeouts[after] {
+		activity = p.clock
+		s.offClock(slot, h, activity)
+		s.countOff(p)
+	} else if h.state&slow != 0 {
+		activity = s.backOnClock(slot, h, p.last)
+	}
+	if after != before {
+		s.unlist(slot, j.network)
+		s.list(slot, j.network, after, activity)
+	}
+}
+
+// offClock says that the connection's last activity on the network's clock is
+// not its LastSeen: its newest packet came late, or from the future.
+func (s *shard) offClock(slot uint32, h *hot, activity int64) {
+	m := s.meta(slot)
+	m.activity = activity
+	m.flags |= offClock
+	h.state |= slow
+}
+
+// backOnClock returns the last activity after a packet at last that is neither
+// late nor from the future.
+func (s *shard) backOnClock(slot uint32, h *hot, last int64) int64 {
+	m := s.meta(slot)
+	if m.flags&offClock == 0 {
+		return h.lastSeen
+	}
+	m.activity = max(m.activity, last)
+	if m.activity != h.lastSeen {
+		return m.activity
+	}
+	m.flags &^= offClock
+	if m.flags == 0 {
+		h.state &^= slow
+	}
+	return h.lastSeen
+}
+
+func (s *shard) countOff(p *row) {
+	if p.future {
+		s.tally.future += uint64(p.packets)
+		return
+	}
+	s.tally.late += uint64(p.packets)
+}
+
+// advance moves the connection's state on for a packet. bothSeen says that the other side has sent something, too.
+func (h *hot) advance(p *row, bothSeen bool) {
+	if h.proto != flow.TCP {
+		if bothSeen && h.proto == flow.UDP {
+			h.state |= phaseEstablished
+		}
+		return
+	}
+	if p.flags&flow.SYN != 0 {
+		if p.flags&flow.ACK == 0 {
+			h.state.initiate(p.side, bySYN)
+		} else if p.packets == 1 { // the flags of a run may be those of several packets
+			h.state.initiate(p.side^1, bySYNACK)
+		}
+	}
+	phase := h.state & phaseMask
+	if phase == phaseClosed {
+		return
+	}
+	if phase == phaseOpening && (p.flags&flow.SYN == 0 || p.packets > 1) {
+		phase = phaseTalking
+	}
+	if phase == phaseTalking && bothSeen {
+		phase = phaseEstablished
+	}
+	if p.flags&flow.FIN != 0 {
+		h.state |= finA << p.side
+	}
+	if p.flags&flow.RST != 0 || h.state&(finA|finB) == finA|finB {
+		phase = phaseClosed
+	}
+	h.state = h.state&^phaseMask | phase
+}
+
+// fingerprintOfRow records a fingerprint that the packet of a row completed.
+func (s *shard) fingerprintOfRow(j *job, slot uint32, p *row, e *flow.Fingerprint) {
+	if e.Type == ja4.TypeJA4 || e.Type == ja4.TypeJA4H {
+		s.hot(slot).state.initiate(p.side, byHello)
+	}
+	s.record(j, slot, &e.Event, p.last)
+}
+
+// fingerprintOfNone records a fingerprint that no packet of the batch
+// completed, at the newest packet of its connection so far.
+func (s *shard) fingerprintOfNone(j *job, f *routed, e *flow.Fingerprint) {
+	slot := s.find(f.hash, &f.key, j.network, j.names.pairs)
+	if slot == 0 || s.expired(slot, j.network) {
+		s.tally.orphaned++
+		return
+	}
+	s.record(j, slot, &e.Event, s.hot(slot).lastSeen)
+}

@@ -1,0 +1,176 @@
+package tracker
+
+import (
+	"math"
+
+	"github.com/whorl-net/whorl/flow"
+)
+
+// hot is what every packet of a connection touches: one cache line.
+type hot struct {
+	a, b         flow.Addr
+	aPort, bPort uint16
+	proto        flow.Protocol
+	state        state
+	// pair is the network and the first probe that saw the connection;
+	// freePair marks a free slot.
+	pair     uint16
+	lastSeen int64
+	// packets and bytes of the first observer, sent by A (0) and B (1). What
+	// overflows goes to a tagCarry cell.
+	packets, bytes [2]uint32
+}
+
+// meta is what opening, closing and listing a connection touch.
+type meta struct {
+	firstSeen int64
+	// activity is the last activity on the network's clock, if offClock is
+	// set; otherwise that is hot.lastSeen.
+	activity int64
+	// number is the creation number in the shard.
+	number     uint64
+	next, prev uint32 // in the circle of the wheel's bucket; next also chains free slots
+	cells      uint32 // the first cell
+	weight     uint32 // cells that hang on the connection, shared ones counted in full
+	bucket     uint16 // of the ring it is in
+	class      class  // whose ring it is in
+	flags      uint8
+}
+
+const (
+	hotBytes  = 64
+	metaBytes = 48
+
+	chunkSlots = 256
+
+	freePair = math.MaxUint16
+)
+
+// Flags of meta; state.slow is set when any of them is.
+const (
+	offClock uint8 = 1 << iota // activity is in meta
+	multi                      // there is more than one observer
+)
+
+// A chunk holds chunkSlots connections; they never move.
+type chunk struct {
+	hot  [chunkSlots]hot
+	meta [chunkSlots]meta
+}
+
+// slot numbers start at 1; 0 is none.
+
+// state packs what is known of a connection's progress.
+type state uint8
+
+const (
+	initiatorB    state = 1 << 0 // the initiator is the key's B side
+	evidenceShift       = 1      // 2 bits: how sure that is
+	evidenceMask  state = 3 << evidenceShift
+	phaseShift          = 3 // 2 bits
+	phaseMask     state = 3 << phaseShift
+	finA          state = 1 << 5 // the A side sent a FIN
+	finB          state = 1 << 6
+	slow          state = 1 << 7 // see meta.flags
+)
+
+// The phases. UDP goes from opening to established when the second direction
+// is seen; other protocols stay at opening.
+const (
+	phaseOpening     state = 0 << phaseShift
+	phaseTalking     state = 1 << phaseShift // a segment without SYN was seen
+	phaseEstablished state = 2 << phaseShift
+	phaseClosed      state = 3 << phaseShift
+)
+
+// Evidence for who the initiator is, weakest first.
+const (
+	byFirstPacket uint8 = iota
+	byHello             // sender of a ja4 or ja4h packet
+	bySYNACK            // receiver of a SYN-ACK
+	bySYN               // sender of a SYN
+)
+
+func (s state) evidence() uint8 { return uint8(s & evidenceMask >> evidenceShift) }
+
+// initiate makes side (0 is A) the initiator if the evidence is better than
+// what there was.
+func (s *state) initiate(side, evidence uint8) {
+	if evidence <= s.evidence() {
+		return
+	}
+	*s = *s&^(initiatorB|evidenceMask) | state(side) | state(evidence)<<evidenceShift
+}
+
+// class is the kind of connection that decides its timeout and, by its number,
+// who goes first when there is no room.
+type class uint8
+
+const (
+	classClosed class = iota
+	classHalfOpen
+	classUDPOneWay
+	classOther
+	classUDP
+	classEstablished
+	numClasses
+)
+
+// classes is indexed by protocol kind<<2 | phase.
+var classes = [12]class{
+	0<<2 | 0: classOther, 0<<2 | 1: classOther, 0<<2 | 2: classOther, 0<<2 | 3: classOther,
+	1<<2 | 0: classHalfOpen, 1<<2 | 1: classHalfOpen, 1<<2 | 2: classEstablished, 1<<2 | 3: classClosed,
+	2<<2 | 0: classUDPOneWay, 2<<2 | 1: classUDPOneWay, 2<<2 | 2: classUDP, 2<<2 | 3: classUDP,
+}
+
+func (h *hot) class() class {
+	kind := 0
+	switch h.proto {
+	case flow.TCP:
+		kind = 1 << 2
+	case flow.UDP:
+		kind = 2 << 2
+	}
+	return classes[kind|int(h.state&phaseMask>>phaseShift)]
+}
+
+func (h *hot) tcpState() TCPState {
+	if h.proto != flow.TCP {
+		return TCPNone
+	}
+	switch h.state & phaseMask {
+	case phaseEstablished:
+		return TCPEstablished
+	case phaseClosed:
+		return TCPClosed
+	}
+	return TCPHalfOpen
+}
+
+// is reports whether the record has key k; the network is checked elsewhere.
+func (h *hot) is(k *flow.Key) bool {
+	return h.a == k.A && h.b == k.B && h.aPort == k.APort && h.bPort == k.BPort && h.proto == k.Protocol
+}
+
+func (h *hot) key() flow.Key {
+	return flow.Key{A: h.a, B: h.b, APort: h.aPort, BPort: h.bPort, Protocol: h.proto}
+}
+
+// timeouts are those of Config, by class, in nanoseconds.
+type timeouts [numClasses]int64
+
+// never is a timeout that no two times of capture are apart.
+const never = math.MaxInt64
+
+func newTimeouts(t Timeouts) timeouts {
+	ns := timeouts{
+		classClosed: int64(t.TCPClosed), classHalfOpen: int64(t.TCPHalfOpen), classUDPOneWay: int64(t.UDPOneWay),
+		classOther: int64(t.Other), classUDP: int64(t.UDP), classEstablished: int64(t.TCP),
+	}
+	for c := range ns {
+		if ns[c] < 0 {
+			ns[c] = never
+		}
+	}
+	return ns
+}

@@ -1,0 +1,251 @@
+package tracker
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"sync"
+
+	"github.com/whorl-net/whorl/flow"
+)
+
+// shard is one part of the table. Its worker is the only one to change it.
+type shard struct {
+	id       uint16
+	epoch    uint32
+	timeouts timeouts
+	seed     maphash.Seed // of the index; per process, decides nothing that can be seen
+
+	// mu guards everything below but counts. The worker holds it while it
+	// changes the shard, queries hold it while they read.
+	mu     sync.Mutex
+	index  index
+	chunks []*chunk
+	free   uint32 // chain of free slots
+	fresh  uint32 // first slot never used
+	live   int
+	// maxLive is the shard's part of MaxConnections, or less if memory says so.
+	maxLive int
+	opened  uint64
+	evicted uint64 // of all causes: the number of the newest eviction
+	nets    []*shardNet
+	// open lists, by class, the networks whose ring is not empty.
+	open   [numClasses][]uint16
+	cells  cellSlab
+	values values
+	// weightMax bounds the cells that hang on one connection.
+	weightMax uint32
+	ringBytes int
+
+	tally  tally
+	counts counts
+
+	// leaving are evictions copied but not yet announced, see announce; the
+	// worker's, nil if nobody wants to know.
+	leaving *departures
+	// touched keeps the compiler from dropping loads that only warm the cache.
+	touched uint32
+}
+
+// shardNet is what a shard knows of one network.
+type shardNet struct {
+	clock int64
+	rings [numClasses]*ring
+}
+
+func newShard(id int, c *Config, maxLive int, maxBytes int64) *shard {
+	s := &shard{
+		id: uint16(id), epoch: c.Epoch, timeouts: newTimeouts(c.Timeouts), seed: maphash.MakeSeed(),
+		fresh: 1, maxLive: maxLive,
+	}
+	s.index = newIndex(maxLive)
+	rest := maxBytes - int64(s.connectionBytes(maxLive))
+	s.cells.max = int(min(max(rest/cellBytes, 0), maxShardCells))
+	s.values = values{cells: &s.cells, seed: maphash.MakeSeed()}
+	s.cells.max -= s.cells.max / (valueLoad * cellBytes / 4) // for the table of buckets
+	s.weightMax = uint32(max(s.cells.max/8, min(s.cells.max, 256)))
+	s.weightMax = min(s.weightMax, maxWeight)
+	s.publish()
+	return s
+}
+
+// maxWeight bounds what one connection can hang on itself, in cells: 1.5 MiB.
+const maxWeight = 1 << 16
+
+// connectionBytes returns what n connections take.
+func (s *shard) connectionBytes(n int) int {
+	return len(s.index)*bucketBytes + (n/chunkSlots+1)*chunkSlots*(hotBytes+metaBytes)
+}
+
+// connectionsIn returns how many connections fit in n bytes.
+func connectionsIn(n int64) int64 {
+	n -= chunkSlots*(hotBytes+metaBytes) + 2*bucketBytes
+	return n * bucketLoad / ((hotBytes+metaBytes)*bucketLoad + bucketBytes)
+}
+
+func (s *shard) hot(slot uint32) *hot {
+	return &s.chunks[slot/chunkSlots].hot[slot%chunkSlots]
+}
+
+func (s *shard) meta(slot uint32) *meta {
+	return &s.chunks[slot/chunkSlots].meta[slot%chunkSlots]
+}
+
+// hashed is set in every hash, so that 0 can stand for none; the bit matters
+// to neither bucket nor tag.
+const hashed = 1 << 16
+
+// hash returns the index hash of a key. It is keyed per process, so nobody can
+// choose addresses that meet in one bucket.
+func (s *shard) hash(k *flow.Key, net uint16) uint64 {
+	var b [40]byte
+	copy(b[0:], k.A[:])
+	copy(b[16:], k.B[:])
+	binary.LittleEndian.PutUint64(b[32:], uint64(k.APort)|uint64(k.BPort)<<16|uint64(k.Protocol)<<32|uint64(net)<<40)
+	return maphash.Bytes(s.seed, b[:]) | hashed
+}
+
+// find returns the slot of key k in network net, 0 if there is none.
+func (s *shard) find(hash uint64, k *flow.Key, net uint16, pairs []pair) uint32 {
+	tag := tagOf(hash)
+	i := s.index.home(hash)
+	for range len(s.index) {
+		b := &s.index[i]
+		for e := range b.tags {
+			if b.tags[e] != tag {
+				continue
+			}
+			if h := s.hot(b.slots[e]); h.is(k) && pairs[h.pair].network == net {
+				return b.slots[e]
+			}
+		}
+		if b.over == 0 {
+			return 0
+		}
+		if i++; i == uint64(len(s.index)) {
+			i = 0
+		}
+	}
+	return 0
+}
+
+// net returns what the shard knows of network n.
+func (s *shard) net(n uint16) *shardNet {
+	if int(n) >= len(s.nets) {
+		s.nets = append(s.nets, make([]*shardNet, int(n)+1-len(s.nets))...)
+	}
+	if s.nets[n] == nil {
+		s.nets[n] = new(shardNet)
+	}
+	return s.nets[n]
+}
+
+// list puts a connection into the wheel of class c at its deadline.
+func (s *shard) list(slot uint32, n uint16, c class, activity int64) {
+	net := s.net(n)
+	r := net.rings[c]
+	if r == nil {
+		r = newRing(s.timeouts[c])
+		net.rings[c] = r
+		s.ringBytes += ringBytes
+		s.cells.max = max(0, s.cells.max-ringBytes/cellBytes)
+	}
+	if r.n == 0 {
+		r.swept = net.clock / r.grain
+		s.open[c] = append(s.open[c], n)
+	}
+	s.meta(slot).class = c
+	s.link(r, slot, r.bucketOf(activity+r.timeout))
+}
+
+// unlist takes a connection out of the wheel it is in.
+func (s *shard) unlist(slot uint32, n uint16) {
+	c := s.meta(slot).class
+	r := s.nets[n].rings[c]
+	s.unlink(r, slot)
+	if r.n > 0 {
+		return
+	}
+	open := s.open[c]
+	for i := range open {
+		if open[i] == n {
+			open[i] = open[len(open)-1]
+			s.open[c] = open[:len(open)-1]
+			return
+		}
+	}
+}
+
+// activity returns the last activity on the network's clock.
+func (s *shard) activity(slot uint32, h *hot) int64 {
+	if h.state&slow != 0 {
+		if m := s.meta(slot); m.flags&offClock != 0 {
+			return m.activity
+		}
+	}
+	return h.lastSeen
+}
+
+// add opens a connection with its first packet. It may evict another to make
+// room.
+func (s *shard) add(j *job, f *routed, p *row) (uint32, *hot) {
+	if s.live >= s.maxLive {
+		s.makeRoom(j)
+	}
+	slot := s.free
+	if slot != 0 {
+		s.free = s.meta(slot).next
+	} else {
+		slot = s.fresh
+		s.fresh++
+		if int(slot/chunkSlots) >= len(s.chunks) {
+			s.grow()
+		}
+	}
+	s.live++
+	s.opened++
+	h, m := s.hot(slot), s.meta(slot)
+	*h = hot{
+		a: f.key.A, b: f.key.B, aPort: f.key.APort, bPort: f.key.BPort, proto: f.key.Protocol,
+		state: state(p.side), pair: j.origin, lastSeen: p.last,
+	}
+	h.packets[p.side&1], h.bytes[p.side&1] = p.packets, p.bytes
+	*m = meta{firstSeen: p.first, number: s.opened}
+	s.index.insert(f.hash, slot)
+	return slot, h
+}
+
+// grow adds a chunk of free slots.
+func (s *shard) grow() {
+	c := new(chunk)
+	for i := range c.hot {
+		c.hot[i].pair = freePair
+	}
+	s.chunks = append(s.chunks, c)
+}
+
+// remove frees the slot of a connection, with all that hangs on it.
+func (s *shard) remove(slot uint32, pairs []pair) {
+	h, m := s.hot(slot), s.meta(slot)
+	n := pairs[h.pair].network
+	k := h.key()
+	s.index.remove(s.hash(&k, n), slot)
+	s.unlist(slot, n)
+	s.dropCells(m)
+	h.pair = freePair
+	m.next = s.free
+	s.free = slot
+	s.live--
+}
+
+// memory returns what the slabs hold, in bytes.
+func (s *shard) memory() int {
+	return len(s.index)*bucketBytes + len(s.chunks)*chunkSlots*(hotBytes+metaBytes) +
+		s.cells.bytes() + s.values.bytes() + s.ringBytes
+}
+
+// expired reports whether the clock of the connection's network n is beyond its
+// deadline, so that it is as good as gone.
+func (s *shard) expired(slot uint32, n uint16) bool {
+	h := s.hot(slot)
+	return s.nets[n].clock-s.activity(slot, h) > s.timeouts[h.class()]
+}

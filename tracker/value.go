@@ -1,0 +1,134 @@
+package tracker
+
+import (
+	"hash/maphash"
+	"strings"
+)
+
+// values interns texts (fingerprint values, raw forms, server names) in cells
+// and counts who refers to them. A value is known by the number of its header
+// cell: x holds hash<<32 | references, y first text cell<<32 | length, next
+// the chain of its hash bucket. The table of buckets is made with the first
+// value, at its full size: one bucket per valueLoad cells of the slab.
+type values struct {
+	cells *cellSlab
+	seed  maphash.Seed
+	heads []uint32
+}
+
+// valueLoad is how many cells there are to a bucket: even the shortest values
+// take two, so a full slab has chains of eight at most on average.
+const valueLoad = 16
+
+// valueCells returns how many cells a value of n bytes takes.
+func valueCells(n int) int { return 1 + (n+cellText-1)/cellText }
+
+func (v *values) hash(s string) uint32 {
+	return uint32(maphash.String(v.seed, s)>>32) | 1
+}
+
+func (v *values) bucket(hash uint32) *uint32 {
+	return &v.heads[uint64(hash)*uint64(len(v.heads))>>32]
+}
+
+// find returns the value equal to s, 0 if there is none.
+func (v *values) find(s string, hash uint32) uint32 {
+	if v.heads == nil {
+		return 0
+	}
+	for id := *v.bucket(hash); id != 0; {
+		c := v.cells.at(id)
+		if uint32(c.x>>32) == hash && uint32(c.y) == uint32(len(s)) && v.equal(uint32(c.y>>32), s) {
+			return id
+		}
+		id = c.next
+	}
+	return 0
+}
+
+func (v *values) equal(first uint32, s string) bool {
+	for first != 0 {
+		c := v.cells.at(first)
+		t := c.text()
+		n := min(len(s), cellText)
+		if string(t[:n]) != s[:n] {
+			return false
+		}
+		s, first = s[n:], c.next
+	}
+	return s == ""
+}
+
+// add interns s, which find did not find, with no reference yet. The caller
+// has asked for room of valueCells(len(s)).
+func (v *values) add(s string, hash uint32) uint32 {
+	if v.heads == nil {
+		v.heads = make([]uint32, max(16, v.cells.max/valueLoad))
+	}
+	id, h := v.cells.alloc()
+	var first uint32
+	var last *cell
+	for rest := s; rest != ""; {
+		i, c := v.cells.alloc()
+		n := min(len(rest), cellText)
+		c.putText([]byte(rest[:n]))
+		if last == nil {
+			first = i
+		} else {
+			last.next = i
+		}
+		last, rest = c, rest[n:]
+	}
+	h.x = uint64(hash) << 32
+	h.y = uint64(first)<<32 | uint64(len(s))
+	b := v.bucket(hash)
+	h.next = *b
+	*b = id
+	return id
+}
+
+func (v *values) retain(id uint32) { v.cells.at(id).x++ }
+
+// letGo takes one reference away; the last one frees the value.
+func (v *values) letGo(id uint32) {
+	c := v.cells.at(id)
+	if c.x--; uint32(c.x) != 0 {
+		return
+	}
+	v.drop(id)
+}
+
+// drop frees a value without references.
+func (v *values) drop(id uint32) {
+	c := v.cells.at(id)
+	p := v.bucket(uint32(c.x >> 32))
+	for *p != id {
+		p = &v.cells.at(*p).next
+	}
+	*p = c.next
+	for i := uint32(c.y >> 32); i != 0; {
+		next := v.cells.at(i).next
+		v.cells.release(i)
+		i = next
+	}
+	v.cells.release(id)
+}
+
+// size returns the length of a value in bytes.
+func (v *values) size(id uint32) int { return int(uint32(v.cells.at(id).y)) }
+
+// writeTo writes the text of a value to b.
+func (v *values) writeTo(b *strings.Builder, id uint32) {
+	h := v.cells.at(id)
+	left := int(uint32(h.y))
+	for i := uint32(h.y >> 32); i != 0; {
+		c := v.cells.at(i)
+		t := c.text()
+		n := min(left, cellText)
+		b.Write(t[:n])
+		left -= n
+		i = c.next
+	}
+}
+
+func (v *values) bytes() int { return 4 * len(v.heads) }
