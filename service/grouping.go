@@ -1,0 +1,234 @@
+package service
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/suggest"
+	"github.com/whorl-net/whorl/ja4"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+	"github.com/whorl-net/whorl/tracker"
+)
+
+// Limits of group_by. Groups are counted exactly or not at all: a query with
+// more is refused.
+const (
+	maxGroupBy      = 4
+	maxGroups       = 1 << 18
+	maxGroupBytes   = 32 << 20 // of keys
+	maxGroupLimit   = 1000
+	defaultGroupTop = 20
+)
+
+// groupField appends the value of one group_by field to b; empty is unknown.
+type groupField func(b []byte, s *tracker.Snapshot) []byte
+
+// grouping sums up connections by their values of some fields.
+type grouping struct {
+	fields []groupField
+	detail tracker.Detail
+	order  whorlv1.GroupOrder
+	limit  int
+
+	groups map[string]*group
+	bytes  int
+	key    []byte // used again for each connection
+}
+
+type group struct {
+	key                         string // values, each with its length in front
+	connections, packets, bytes uint64
+}
+
+// newGrouping reads group_by and what goes with it; nil when nothing is grouped.
+func newGrouping(req *whorlv1.CountRequest) (*grouping, error) {
+	if req.GetLimit() > maxGroupLimit {
+		return nil, badNumber("limit", req.GetLimit(), "1 to 1000, or 0 for 20")
+	}
+	if _, known := whorlv1.GroupOrder_name[int32(req.GetOrderBy())]; !known {
+		return nil, badNumber("order_by", int(req.GetOrderBy()), "CONNECTIONS, PACKETS or BYTES")
+	}
+	if len(req.GetGroupBy()) == 0 {
+		return nil, nil
+	}
+	if n := len(req.GetGroupBy()); n > maxGroupBy {
+		return nil, badNumber("group_by (length)", n, fmt.Sprintf("at most %d", maxGroupBy))
+	}
+	g := &grouping{order: req.GetOrderBy(), limit: int(req.GetLimit()), groups: make(map[string]*group)}
+	if g.limit == 0 {
+		g.limit = defaultGroupTop
+	}
+	for i, name := range req.GetGroupBy() {
+		f, detail, err := newGroupField(fmt.Sprintf("group_by[%d]", i), name)
+		if err != nil {
+			return nil, err
+		}
+		g.fields = append(g.fields, f)
+		g.detail = max(g.detail, detail)
+	}
+	return g, nil
+}
+
+// plainGroups are the fields without a prefix length. probe is the one that saw
+// most of a connection: the one whose counters are shown.
+var plainGroups = map[string]struct {
+	value  groupField
+	detail tracker.Detail
+}{
+	"src_ip":           {func(b []byte, s *tracker.Snapshot) []byte { return s.Src.Netip().AppendTo(b) }, tracker.Bare},
+	"dst_ip":           {func(b []byte, s *tracker.Snapshot) []byte { return s.Dst.Netip().AppendTo(b) }, tracker.Bare},
+	"src_port":         {func(b []byte, s *tracker.Snapshot) []byte { return strconv.AppendUint(b, uint64(s.SrcPort), 10) }, tracker.Bare},
+	"dst_port":         {func(b []byte, s *tracker.Snapshot) []byte { return strconv.AppendUint(b, uint64(s.DstPort), 10) }, tracker.Bare},
+	"protocol":         {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.Protocol.String()...) }, tracker.Bare},
+	"network":          {func(b []byte, s *tracker.Snapshot) []byte { return append(b, networkOf(s.Network)...) }, tracker.Bare},
+	"tcp_state":        {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.TCPState.String()...) }, tracker.Bare},
+	"probe":            {groupProbe, tracker.Newest},
+	"app":              {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.IdentifiedApp...) }, tracker.Newest},
+	"identified_app":   {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.IdentifiedApp...) }, tracker.Newest},
+	"server_name":      {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.ServerName...) }, tracker.Newest},
+	"sni":              {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.ServerName...) }, tracker.Newest},
+	"ssh":              {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.SSHSessionType...) }, tracker.Newest},
+	"ssh_session_type": {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.SSHSessionType...) }, tracker.Newest},
+	"tunnel":           {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.TunnelIndicator...) }, tracker.Newest},
+	"tunnel_indicator": {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.TunnelIndicator...) }, tracker.Newest},
+	"is_known_bad":     {func(b []byte, s *tracker.Snapshot) []byte { return strconv.AppendBool(b, s.KnownBad) }, tracker.Newest},
+	"is_new":           {func(b []byte, s *tracker.Snapshot) []byte { return strconv.AppendBool(b, s.New) }, tracker.Newest},
+}
+
+func groupProbe(b []byte, s *tracker.Snapshot) []byte {
+	var most *tracker.Observer
+	for i := range s.Observers {
+		if o := &s.Observers[i]; most == nil || o.PacketCount > most.PacketCount {
+			most = o
+		}
+	}
+	if most == nil {
+		return b
+	}
+	return append(b, most.Probe...)
+}
+
+// newGroupField reads one element of group_by: a field, an address with a prefix
+// length such as "src_ip/24", or a fingerprint type.
+func newGroupField(path, name string) (groupField, tracker.Detail, error) {
+	if f, ok := plainGroups[name]; ok {
+		return f.value, f.detail, nil
+	}
+	if t, err := ja4.ParseType(name); err == nil {
+		return func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.LatestFingerprint(t)...) }, tracker.Newest, nil
+	}
+	if field, bits, ok := strings.Cut(name, "/"); ok && (field == "src_ip" || field == "dst_ip") {
+		n, err := strconv.ParseUint(bits, 10, 8)
+		if err != nil || n > 128 {
+			return nil, 0, badField(ReasonBadField, path, name, "a prefix length of 0 to 128, such as src_ip/24")
+		}
+		return groupPrefix(field == "src_ip", int(n)), tracker.Bare, nil
+	}
+	want := "a field to group by, such as app, src_ip/24, dst_port or ja4"
+	if near := suggest.Nearest(name, groupNames()); near != "" {
+		want += "; did you mean " + near + "?"
+	}
+	return nil, 0, badField(ReasonBadField, path, name, want)
+}
+
+func groupNames() []string {
+	names := make([]string, 0, len(plainGroups)+ja4.NumTypes)
+	for n := range plainGroups {
+		names = append(names, n)
+	}
+	for t := ja4.TypeJA4; t < ja4.NumTypes; t++ {
+		names = append(names, t.String())
+	}
+	slices.Sort(names) // of equally near ones the first is suggested
+	return names
+}
+
+// groupPrefix groups addresses by their first bits; an IPv4 address has no more
+// than 32.
+func groupPrefix(src bool, bits int) groupField {
+	return func(b []byte, s *tracker.Snapshot) []byte {
+		addr := s.Dst
+		if src {
+			addr = s.Src
+		}
+		return appendPrefix(b, addr, bits)
+	}
+}
+
+func appendPrefix(b []byte, a flow.Addr, bits int) []byte {
+	ip := a.Netip()
+	return netip.PrefixFrom(ip, min(bits, ip.BitLen())).Masked().AppendTo(b)
+}
+
+// add counts one connection.
+func (g *grouping) add(s *tracker.Snapshot) error {
+	g.key = g.key[:0]
+	for _, f := range g.fields {
+		// A value may hold any byte, so its length goes in front. No value has
+		// more than 255 bytes, and a longer one is cut the same way every time.
+		start := len(g.key)
+		g.key = f(append(g.key, 0), s)
+		n := min(len(g.key)-start-1, 255)
+		g.key = g.key[:start+1+n]
+		g.key[start] = byte(n)
+	}
+	sum, ok := g.groups[string(g.key)]
+	if !ok {
+		g.bytes += len(g.key)
+		if len(g.groups) >= maxGroups || g.bytes > maxGroupBytes {
+			return failure(codes.ResourceExhausted, ReasonTooManyGroups,
+				fmt.Sprintf("group_by: more than %d groups: narrow the filter, or group by a shorter prefix", len(g.groups)),
+				"field", "group_by")
+		}
+		sum = &group{key: string(g.key)}
+		g.groups[sum.key] = sum
+	}
+	sum.connections++
+	sum.packets += s.PacketCount
+	sum.bytes += s.ByteCount
+	return nil
+}
+
+// top returns the largest groups, and how many there are beyond.
+func (g *grouping) top() (out []*whorlv1.Group, others uint64) {
+	all := make([]*group, 0, len(g.groups))
+	for _, sum := range g.groups {
+		all = append(all, sum)
+	}
+	size := func(s *group) uint64 {
+		switch g.order {
+		case whorlv1.GroupOrder_GROUP_ORDER_PACKETS:
+			return s.packets
+		case whorlv1.GroupOrder_GROUP_ORDER_BYTES:
+			return s.bytes
+		}
+		return s.connections
+	}
+	slices.SortFunc(all, func(a, b *group) int {
+		return cmp.Or(cmp.Compare(size(b), size(a)), cmp.Compare(a.key, b.key))
+	})
+	n := min(g.limit, len(all))
+	for _, sum := range all[:n] {
+		out = append(out, &whorlv1.Group{
+			Key: splitKey(sum.key), Connections: sum.connections, Packets: sum.packets, Bytes: sum.bytes,
+		})
+	}
+	return out, uint64(len(all) - n)
+}
+
+// splitKey takes the values of a group apart.
+func splitKey(key string) (values []string) {
+	for key != "" {
+		n := int(key[0])
+		values = append(values, toValid(key[1:1+n]))
+		key = key[1+n:]
+	}
+	return values
+}

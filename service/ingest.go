@@ -1,0 +1,412 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/log"
+	"github.com/whorl-net/whorl/internal/wire"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+)
+
+const (
+	// helloWithin is how long a stream may take to say who it is.
+	helloWithin = 10 * time.Second
+	// lastAckWithin bounds the time for the last Ack of a stream that ends.
+	lastAckWithin = 2 * time.Second
+)
+
+// ingestService takes batches. It validates and decodes each once, appends it to
+// the log, and acknowledges what the applier has done with it.
+type ingestService struct {
+	whorlv1.UnimplementedIngestServiceServer
+
+	collectorID, epoch string
+	durable            bool
+	noJA4Plus          bool
+	log                log.Log
+	registry           *registry
+	sessions           *sessions
+	names              *names
+	counters           *counters
+	batches            *batchPool
+	logger             *slog.Logger
+	// receivers are the goroutines that receive or send for streams; they end
+	// soon after the handlers do.
+	receivers *sync.WaitGroup
+	// applierEnded is closed when nothing will be applied any more.
+	applierEnded <-chan struct{}
+}
+
+type ingestServerStream = grpc.BidiStreamingServer[whorlv1.IngestRequest, whorlv1.IngestResponse]
+
+// Ingest serves one probe session.
+func (in *ingestService) Ingest(g ingestServerStream) error {
+	ctx, cancel := context.WithCancelCause(g.Context())
+	defer cancel(nil)
+	inbox := in.receive(ctx, g)
+
+	hello, err := awaitHello(ctx, inbox)
+	if err != nil {
+		return toStatus(err)
+	}
+	session, err := checkHello(hello)
+	if err != nil {
+		return err
+	}
+	if err := checkIdentity(ctx, "hello.probe_id", session.Probe); err != nil {
+		return err
+	}
+	if err := in.names.admit(session.Network, session.Probe); err != nil {
+		return err
+	}
+	s := newStream(session, in.durable, cancel)
+	if err := in.registry.claim(ctx, s, hello); err != nil {
+		return toStatus(err)
+	}
+	// Whoever takes the place must find all that was admitted here applied.
+	defer in.registry.leave(s)
+
+	err = in.serve(ctx, s, hello, inbox, g)
+	in.logger.LogAttrs(ctx, slog.LevelInfo, "probe left",
+		slog.String("probe", session.Probe), slog.String("network", session.Network), slog.Any("err", err))
+	return toStatus(err)
+}
+
+// serve runs a stream that has its place. When it returns, what it admitted is
+// applied, and what it started has ended but for goroutines that only the end of
+// the handler can interrupt: the collector waits for those.
+func (in *ingestService) serve(ctx context.Context, s *stream, hello *whorlv1.Hello, inbox *inbox, g ingestServerStream) error {
+	if err := in.resume(ctx, s, hello); err != nil {
+		return err
+	}
+	defer in.settle(s)
+	s.answers <- in.welcome(s)
+	in.logger.LogAttrs(ctx, slog.LevelInfo, "probe connected",
+		slog.String("probe", s.session.Probe), slog.String("network", s.session.Network),
+		slog.Uint64("applied", s.admitted), slog.Bool("live", s.session.Live))
+
+	sendCtx, stopSending := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSending()
+	sent := make(chan struct{})
+	in.receivers.Go(func() {
+		defer close(sent)
+		s.send(sendCtx, g.Send)
+	})
+	err := in.read(ctx, s, inbox)
+	in.settle(s)
+	if err == nil || reasonOf(err) == ReasonDraining {
+		s.sayGoodbye(sent)
+	}
+	return err
+}
+
+// settle waits until all that s admitted is applied. The applier gets there: it
+// ends after the streams, or in a failure that ends the collector.
+func (in *ingestService) settle(s *stream) {
+	for !s.settled() {
+		select {
+		case <-s.progress:
+		case <-in.applierEnded:
+			return
+		}
+	}
+}
+
+// sayGoodbye has the last Ack sent, if the probe reads it within lastAckWithin.
+// sent is closed when the sender has ended.
+func (s *stream) sayGoodbye(sent <-chan struct{}) {
+	timer := time.NewTimer(lastAckWithin)
+	defer timer.Stop()
+	select {
+	case s.answers <- nil:
+	case <-sent:
+		return
+	case <-timer.C:
+		return
+	}
+	select {
+	case <-sent:
+	case <-timer.C:
+	}
+}
+
+// resume finds out where the session stands.
+func (in *ingestService) resume(ctx context.Context, s *stream, hello *whorlv1.Hello) error {
+	last, known := in.sessions.last(keyOf(s.session))
+	oldest := hello.GetOldestSequence()
+	if oldest <= last+1 {
+		s.startAt(last)
+		return nil
+	}
+	if !known {
+		// A session from before this collector's memory: what came before
+		// oldest was acknowledged by an earlier life of it.
+		s.startAt(oldest - 1)
+		return nil
+	}
+	// The probe says it has given up batches that were never applied, and has no
+	// Lost record for them. They are counted, and the numbering moves on.
+	s.startAt(last)
+	in.counters.batchesMissing.Add(oldest - 1 - last)
+	in.logger.LogAttrs(ctx, slog.LevelWarn, "probe no longer has batches that were never applied",
+		slog.String("probe", s.session.Probe), slog.Uint64("first", last+1), slog.Uint64("last", oldest-1))
+	b := in.batches.get()
+	b.Sequence = last + 1
+	b.Lost = &flow.Lost{FirstSequence: last + 1, LastSequence: oldest - 1, Reason: "missing"}
+	return in.append(ctx, s, b, 0)
+}
+
+func (in *ingestService) welcome(s *stream) *whorlv1.IngestResponse {
+	ack := s.ack()
+	return &whorlv1.IngestResponse{Message: &whorlv1.IngestResponse_Welcome{Welcome: &whorlv1.Welcome{
+		CollectorId: in.collectorID, CollectorEpoch: in.epoch,
+		// What resume appended is on its way and will be counted.
+		AppliedSequence: max(ack.GetAppliedSequence(), s.admitted), DurableSequence: ack.GetDurableSequence(),
+		MaxUnackedBatches: maxUnackedBatches, MaxUnackedBytes: maxUnackedBytes, MaxBatchBytes: maxBatchBytes,
+		CollectorTime: timestamppb.Now(),
+	}}}
+}
+
+// read takes messages until the probe has finished (nil), the stream is ended
+// (its cause), or something is wrong with it.
+func (in *ingestService) read(ctx context.Context, s *stream, inbox *inbox) error {
+	for {
+		// Backpressure: what is not taken from the inbox is not received, and
+		// the window of HTTP/2 stops the probe.
+		messages := inbox.messages
+		full := s.full()
+		if full {
+			messages = nil
+		}
+		s.busy.Store(full)
+		select {
+		case m := <-messages:
+			s.busy.Store(true)
+			finished, err := in.message(ctx, s, m)
+			in.registry.heard(s)
+			inbox.release(m)
+			if finished || err != nil {
+				return err
+			}
+		case <-s.progress:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// message handles one message; finished says that it was the last.
+func (in *ingestService) message(ctx context.Context, s *stream, m message) (finished bool, err error) {
+	if errors.Is(m.err, io.EOF) {
+		return true, nil // closed without Finish: as good, without a flush
+	}
+	if m.err != nil {
+		return false, m.err
+	}
+	batch, other, err := wire.SplitIngest(m.frame.Data)
+	if err != nil {
+		in.counters.streamsBroken.Add(1)
+		return false, failure(codes.InvalidArgument, ReasonBadMessage, err.Error())
+	}
+	if batch != nil {
+		return false, in.batch(ctx, s, batch)
+	}
+	switch {
+	case other.GetReport() != nil:
+		in.registry.reported(s, other.GetReport())
+		return false, nil
+	case other.GetFinish() != nil:
+		return true, in.finish(ctx, s, other.GetFinish().GetFlush())
+	case other.GetHello() != nil:
+		in.counters.streamsBroken.Add(1)
+		return false, failure(codes.InvalidArgument, ReasonBadMessage, "hello: sent twice on one stream")
+	}
+	in.counters.streamsBroken.Add(1)
+	return false, failure(codes.InvalidArgument, ReasonBadMessage, "message: empty, or of a kind this collector does not know")
+}
+
+// batch takes one encoded batch: appended once, acknowledged again, skipped for
+// good, or asked for again.
+func (in *ingestService) batch(ctx context.Context, s *stream, p []byte) error {
+	if len(p) > maxBatchBytes {
+		in.counters.batchesTooLarge.Add(1)
+		return in.skip(ctx, s, p, whorlv1.RejectReason_REJECT_REASON_TOO_LARGE,
+			fmt.Sprintf("batch has %d bytes, want at most %d", len(p), maxBatchBytes))
+	}
+	b := in.batches.get()
+	err := wire.DecodeBatch(p, b)
+	if err == nil && b.Sequence == 0 {
+		err = errors.New("sequence: 0, want 1 or more")
+	}
+	if err != nil {
+		in.batches.put(b)
+		in.counters.batchesInvalid.Add(1)
+		return in.skip(ctx, s, p, whorlv1.RejectReason_REJECT_REASON_INVALID, err.Error())
+	}
+	first, last := sequences(b)
+	switch judge(s.admitted, first, last) {
+	case verdictDuplicate:
+		in.batches.put(b)
+		poke(s.ackable) // say again how far it is
+		return nil
+	case verdictGap:
+		in.batches.put(b)
+		return in.askAgain(ctx, s, first)
+	}
+	in.withoutJA4Plus(b)
+	return in.append(ctx, s, b, len(p))
+}
+
+// skip takes a batch that cannot be used out of the way for good: an empty one
+// takes its number in the log. A batch whose number cannot be read ends the
+// stream, for nothing could tell the probe which one was meant.
+func (in *ingestService) skip(ctx context.Context, s *stream, p []byte, reason whorlv1.RejectReason, detail string) error {
+	sequence := readSequence(p)
+	if sequence == 0 {
+		in.counters.streamsBroken.Add(1)
+		return failure(codes.InvalidArgument, ReasonBadMessage, "batch: "+detail)
+	}
+	switch judge(s.admitted, sequence, sequence) {
+	case verdictDuplicate:
+		poke(s.ackable)
+		return nil
+	case verdictGap:
+		return in.askAgain(ctx, s, sequence)
+	}
+	in.logger.LogAttrs(ctx, slog.LevelWarn, "batch refused for good",
+		slog.String("probe", s.session.Probe), slog.Uint64("sequence", sequence), slog.String("err", detail))
+	if err := s.answer(ctx, reject(sequence, reason, detail)); err != nil {
+		return err
+	}
+	b := in.batches.get()
+	b.Sequence = sequence
+	return in.append(ctx, s, b, len(p))
+}
+
+// askAgain answers the first of a run of batches that came too early.
+func (in *ingestService) askAgain(ctx context.Context, s *stream, sequence uint64) error {
+	in.counters.batchesOutOfOrder.Add(1)
+	again := s.askedBack != 0 && sequence > s.askedBack
+	s.askedBack = sequence
+	if again {
+		return nil
+	}
+	return s.answer(ctx, reject(sequence, whorlv1.RejectReason_REJECT_REASON_OUT_OF_ORDER,
+		fmt.Sprintf("batch %d came where %d was next: send again from there", sequence, s.admitted+1)))
+}
+
+func reject(sequence uint64, reason whorlv1.RejectReason, detail string) *whorlv1.IngestResponse {
+	return &whorlv1.IngestResponse{Message: &whorlv1.IngestResponse_Reject{Reject: &whorlv1.Reject{
+		Sequence: sequence, Reason: reason, Detail: toValid(detail),
+	}}}
+}
+
+// answer queues resp for the sender; it blocks while a probe does not read.
+func (s *stream) answer(ctx context.Context, resp *whorlv1.IngestResponse) error {
+	select {
+	case s.answers <- resp:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// append admits b: it is in the log when append returns, and will be applied
+// whatever becomes of the stream.
+func (in *ingestService) append(ctx context.Context, s *stream, b *flow.Batch, n int) error {
+	before := s.admitted
+	_, last := sequences(b)
+	record := log.Record{
+		LogTime: time.Now().UnixNano(), Kind: log.KindBatch, Session: s.session,
+		Batch: b, Note: s.ticketFor(b, n, in.registry),
+	}
+	if in.durable {
+		record.Data = wire.AppendBatch(nil, b)
+	}
+	s.admit(last, n)
+	s.askedBack = 0
+	if _, err := in.log.Append(ctx, record); err != nil {
+		s.revoke(before, n)
+		return err
+	}
+	s.safe.Store(last)
+	return nil
+}
+
+// finish closes the session in the log and, when asked, has its connections
+// evicted first. It returns when that is applied.
+func (in *ingestService) finish(ctx context.Context, s *stream, flush bool) error {
+	done := make(chan struct{})
+	now := time.Now().UnixNano()
+	var records []log.Record
+	if flush {
+		records = append(records, log.Record{LogTime: now, Kind: log.KindFlush, Session: s.session})
+	}
+	records = append(records, log.Record{
+		LogTime: now, Kind: log.KindClose, Session: s.session,
+		Note: &ticket{applied: func(applied) { close(done) }},
+	})
+	if _, err := in.log.Append(ctx, records...); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// withoutJA4Plus takes the fingerprints of licensed methods out, when this
+// collector refuses them.
+func (in *ingestService) withoutJA4Plus(b *flow.Batch) {
+	if !in.noJA4Plus {
+		return
+	}
+	kept := b.Fingerprints[:0]
+	for _, f := range b.Fingerprints {
+		if f.Type.Plus() {
+			in.counters.fingerprints[f.Type].Add(1)
+			continue
+		}
+		kept = append(kept, f)
+	}
+	clear(b.Fingerprints[len(kept):])
+	b.Fingerprints = kept
+}
+
+// readSequence finds the number of a batch whose content is not understood; 0
+// when there is none.
+func readSequence(p []byte) (sequence uint64) {
+	for len(p) > 0 {
+		num, typ, n := protowire.ConsumeTag(p)
+		if n < 0 {
+			return sequence
+		}
+		p = p[n:]
+		if num == 1 && typ == protowire.VarintType {
+			v, n := protowire.ConsumeVarint(p)
+			if n < 0 {
+				return sequence
+			}
+			sequence = v
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, p); n < 0 {
+			return sequence
+		}
+		p = p[n:]
+	}
+	return sequence
+}

@@ -1,0 +1,121 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/whorl-net/whorl/internal/log"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+)
+
+// stopGrace is how long calls that are neither ingest nor watch may take to end
+// once those have.
+const stopGrace = time.Second
+
+// stopping are the switches of the parts.
+type stopping struct {
+	stopTicks    context.CancelFunc
+	ticksEnded   <-chan struct{}
+	stopTracker  context.CancelFunc
+	trackerEnded <-chan struct{}
+	stop         context.CancelCauseFunc
+}
+
+// shutdown ends everything, in this order:
+//
+//  1. Health says NOT_SERVING; new probes and pushes are refused, UNAVAILABLE.
+//  2. Probes get a Drain and a third of Config.DrainTimeout to end by
+//     themselves; then their streams end: what was admitted is applied and
+//     acknowledged once more, then UNAVAILABLE.
+//  3. Without a durable log every connection is evicted, cause flush: this is
+//     the last chance to tell.
+//  4. The log is closed, applied to its end, and the tracker stops.
+//  5. The feed is closed: subscribers get what they have not read yet, then
+//     UNAVAILABLE and their cursor.
+//  6. The server stops.
+//
+// When Config.DrainTimeout is over, whatever step is reached is cut short.
+func (c *Collector) shutdown(s *stopping) {
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.DrainTimeout)
+	defer cancel()
+	c.health.Shutdown()
+	c.drainProbes(ctx)
+
+	s.stopTicks()
+	<-s.ticksEnded
+	if !c.log.Stats().Durable {
+		// A full log, or one that is not read any more, runs into the deadline.
+		if _, err := c.log.Append(ctx, log.Record{LogTime: time.Now().UnixNano(), Kind: log.KindFlush}); err != nil {
+			c.cfg.Logger.Error("connections were not flushed into the feed", slog.Any("err", err))
+		}
+	}
+	c.log.Close()
+	if !within(ctx, c.applierEnded) || !within(ctx, c.applier.pending.idle()) {
+		c.cfg.Logger.Error("shutdown ran out of time: not everything was applied")
+	}
+	s.stop(errStopping)
+	s.stopTracker()
+	<-s.trackerEnded
+	c.journal.Close()
+	if !within(ctx, c.readers.none()) {
+		c.cfg.Logger.Warn("shutdown ran out of time: subscribers were cut off")
+	}
+	c.stopServer()
+}
+
+// drainProbes ends every ingest stream.
+func (c *Collector) drainProbes(ctx context.Context) {
+	grace := c.cfg.DrainTimeout / 3
+	streams := c.registry.drain()
+	for _, s := range streams {
+		drain := &whorlv1.IngestResponse{Message: &whorlv1.IngestResponse_Drain{Drain: &whorlv1.Drain{
+			Grace: durationpb.New(grace), Reason: "shutdown",
+		}}}
+		select {
+		case s.answers <- drain:
+		default: // it reads nothing: it will see the stream end
+		}
+	}
+	polite, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	for _, s := range streams {
+		if !within(polite, s.left) {
+			s.end(errDraining())
+		}
+	}
+	for _, s := range streams {
+		within(ctx, s.left)
+	}
+}
+
+// stopServer ends what is left on the server.
+func (c *Collector) stopServer() {
+	stopped := make(chan struct{})
+	c.handlers.Go(func() {
+		c.server.GracefulStop()
+		close(stopped)
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	if !within(ctx, stopped) {
+		c.server.Stop()
+	}
+}
+
+// within waits for done, and reports whether it came before ctx ended.
+func within(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		select {
+		case <-done: // both: it was in time
+			return true
+		default:
+			return false
+		}
+	}
+}
