@@ -1,0 +1,21 @@
+package client
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/whorl-net/whorl/internal/wire"
+)
+
+// frameBytes is what ingestRequest puts in front of a batch, at most.
+const frameBytes = 24
+
+// ingestRequest wraps an encoded Batch without a sequence into an IngestRequest
+// with one. The result is a new slice.
+func ingestRequest(sequence uint64, batch []byte) []byte {
+	inner := protowire.SizeTag(1) + protowire.SizeVarint(sequence) + len(batch)
+	b := make([]byte, 0, protowire.SizeTag(2)+protowire.SizeBytes(inner))
+	b = wire.AppendIngestHeader(b, inner)
+	b = protowire.AppendTag(b, 1, protowire.VarintType) // Batch.sequence
+	b = protowire.AppendVarint(b, sequence)
+	return append(b, batch...)
+}

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ErrCertificateRefused is wrapped by a DialError when the collector did not
+// accept the certificate it was shown, or that none was shown.
+var ErrCertificateRefused = errors.New("the collector refused our certificate")
+
+// DialError says that the collector at Addr could not be reached. Err is the
+// cause: a refused connection, a name that does not resolve, a certificate that
+// one side does not accept, a context that ended.
+type DialError struct {
+	Addr string
+	Err  error
+}
+
+func (e *DialError) Error() string { return fmt.Sprintf("collector %s: %v", e.Addr, e.Err) }
+
+// Unwrap returns Err.
+func (e *DialError) Unwrap() error { return e.Err }
+
+// GRPCStatus makes status.Code of a DialError Unavailable.
+func (e *DialError) GRPCStatus() *status.Status { return status.New(codes.Unavailable, e.Error()) }
+
+// SequenceError says that the feed broke its promise: the sequence of an
+// eviction did not follow the one before although no gap was announced. It is
+// never the network's fault; tell the people who run the collector.
+type SequenceError struct {
+	// Previous is the last sequence that was delivered, or the start position.
+	Previous, Got uint64
+	// Filtered says that the sequence only had to rise.
+	Filtered bool
+}
+
+func (e *SequenceError) Error() string {
+	if e.Filtered {
+		return fmt.Sprintf("feed: eviction %d after %d: sequences of a feed rise", e.Got, e.Previous)
+	}
+	return fmt.Sprintf("feed: eviction %d after %d: want %d", e.Got, e.Previous, e.Previous+1)
+}
+
+// Reason returns the reason the collector gave for err, an upper-case word such
+// as BAD_FILTER that never changes its meaning, or "" when err carries none.
+func Reason(err error) string {
+	for _, d := range details(err) {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
+}
+
+// Details returns what varies in the message of err, by name ("field", "column",
+// "cursor" …); nil when err carries nothing.
+func Details(err error) map[string]string {
+	for _, d := range details(err) {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return info.GetMetadata()
+		}
+	}
+	return nil
+}
+
+func details(err error) []any {
+	var s interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &s) || s.GRPCStatus() == nil {
+		return nil
+	}
+	return s.GRPCStatus().Details()
+}

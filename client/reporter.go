@@ -1,0 +1,317 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/wire"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+)
+
+// Defaults of a ReporterConfig.
+const (
+	DefaultBufferBytes    = 64 << 20
+	DefaultReportInterval = 5 * time.Second
+)
+
+// minBufferBytes holds a few of the largest batches a probe cuts.
+const minBufferBytes = 256 << 10
+
+// FullPolicy says what Report does when the buffer is full.
+type FullPolicy uint8
+
+const (
+	// Block makes Report wait for room: nothing is lost, and whoever reads the
+	// packets waits. For files.
+	Block FullPolicy = iota
+	// DropOldest replaces the oldest whole batches that were never sent by one
+	// Lost record, which takes their numbers and says how many packets and
+	// bytes they held. For live traffic, which does not wait.
+	DropOldest
+)
+
+// ReporterConfig describes a probe to its collector. The zero ReporterConfig
+// works: a replay named after this host, in the network "default".
+type ReporterConfig struct {
+	// ProbeID names the probe; empty is the host name. Where the collector asks
+	// for certificates it must be a name of the certificate.
+	ProbeID string
+	// Network is the scope of addresses, see flow.CheckNetwork; empty is
+	// flow.DefaultNetwork.
+	Network string
+	// Live says that times are of a clock that runs now; otherwise the session
+	// is a replay, whose times are taken as they are.
+	Live bool
+	// Version, Hostname, Interfaces and Labels are shown with the probe. An
+	// empty Hostname is the host name.
+	Version    string
+	Hostname   string
+	Interfaces []string
+	Labels     map[string]string
+
+	// BufferBytes bounds the encoded batches held until they are durable; 0 is
+	// 64 MiB, less than 256 KiB is refused. Full says what happens beyond.
+	BufferBytes int
+	Full        FullPolicy
+	// MustConnect makes Run fail when its first attempt to connect does,
+	// instead of trying for as long as it takes.
+	MustConnect bool
+	// ReportInterval is the time between two ProbeReports; 0 is 5 s. A
+	// collector takes a probe for gone after 15 s of silence.
+	ReportInterval time.Duration
+	// Counters, when not nil, gives the counters of the capture for a
+	// ProbeReport. It is called from Run's goroutines and must not block.
+	Counters func() Counters
+	// Logger takes the place of the client's.
+	Logger *slog.Logger
+}
+
+// Counters are what a capture counted since it began.
+type Counters struct {
+	// Received is every packet read; the others are those of it, or beside it,
+	// that the kernel, the interface or the probe dropped.
+	Received, DroppedKernel, DroppedInterface, DroppedProbe uint64
+	// Undecodable packets were malformed; Untracked belong to no connection.
+	Undecodable, Untracked uint64
+}
+
+// ReporterStats says what became of the batches given to Report. At any time
+// Packets = DurablePackets + HeldPackets + LostPackets + RejectedPackets.
+type ReporterStats struct {
+	// Batches, Packets and Bytes (as captured) were given to Report.
+	Batches, Packets, Bytes uint64
+	// DurablePackets the collector has acknowledged as durable.
+	DurablePackets uint64
+	// HeldBatches, HeldPackets and HeldBytes (encoded) wait for that.
+	HeldBatches, HeldPackets, HeldBytes uint64
+	// LostBatches and LostPackets were given up because the buffer was full.
+	LostBatches, LostPackets uint64
+	// RejectedBatches and RejectedPackets the collector refused for good.
+	RejectedBatches, RejectedPackets uint64
+	// Connects counts streams the collector welcomed; Connected says that one
+	// stands now.
+	Connects  uint64
+	Connected bool
+	// Applied and Durable are the newest acknowledged sequences.
+	Applied, Durable uint64
+}
+
+// ErrFinished is what Report returns after Finish was called or Run has ended.
+var ErrFinished = errors.New("the reporter is finished")
+
+// Reporter gives batches to a collector. It numbers them from 1, encodes each
+// once, holds them until the collector says that they are durable, and sends
+// them again after a reconnect, so that each is counted exactly once. Use
+// Client.Reporter to make one; Run must run while it is used.
+type Reporter struct {
+	client *Client
+	cfg    ReporterConfig
+	hello  *whorlv1.Hello // all but what changes from stream to stream
+	log    *slog.Logger
+	wake   chan struct{} // capacity 1: there may be something to send
+	done   chan struct{} // closed when Run has ended
+
+	mu      sync.Mutex // guards what follows
+	ring    ring
+	room    chan struct{} // closed, and made anew, when room appears
+	stats   ReporterStats
+	finish  *whorlv1.Finish // not nil once Finish was called
+	ended   bool            // Run has ended
+	failure error           // why Run ended, if not complete
+	window  window          // what the stream of now may have under way
+	drain   time.Time       // when not zero: end the stream when all is acknowledged, or then
+	scratch []byte          // encoding buffer of Report
+}
+
+// Reporter makes a Reporter that reports through c, which should be dialled
+// WithLazy unless the collector must be there. The caller keeps c and closes it
+// after Run has returned.
+func (c *Client) Reporter(cfg ReporterConfig) (*Reporter, error) {
+	if err := cfg.setDefaults(c); err != nil {
+		return nil, fmt.Errorf("reporter: %w", err)
+	}
+	session := make([]byte, 16)
+	rand.Read(session) // never fails
+	kind := whorlv1.SessionKind_SESSION_KIND_REPLAY
+	if cfg.Live {
+		kind = whorlv1.SessionKind_SESSION_KIND_LIVE
+	}
+	return &Reporter{
+		client: c, cfg: cfg, log: cfg.Logger,
+		hello: &whorlv1.Hello{
+			ProbeId: cfg.ProbeID, SessionId: session, ProbeVersion: cfg.Version, Hostname: cfg.Hostname,
+			Interfaces: cfg.Interfaces, Labels: cfg.Labels, Network: cfg.Network, Kind: kind, SchemaVersion: 1,
+		},
+		wake: make(chan struct{}, 1),
+		done: make(chan struct{}),
+		room: make(chan struct{}),
+		ring: ring{maxBytes: cfg.BufferBytes, next: 1},
+	}, nil
+}
+
+func (cfg *ReporterConfig) setDefaults(c *Client) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	if cfg.Hostname == "" {
+		cfg.Hostname = host
+	}
+	if cfg.ProbeID == "" {
+		cfg.ProbeID = host
+	}
+	if cfg.Network == "" {
+		cfg.Network = flow.DefaultNetwork
+	}
+	if cfg.BufferBytes == 0 {
+		cfg.BufferBytes = DefaultBufferBytes
+	}
+	if cfg.ReportInterval == 0 {
+		cfg.ReportInterval = DefaultReportInterval
+	}
+	if cfg.Counters == nil {
+		cfg.Counters = func() Counters { return Counters{} }
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = c.opts.logger
+	}
+	if cfg.BufferBytes < minBufferBytes {
+		return fmt.Errorf("a buffer of %d bytes is too small, want at least %d", cfg.BufferBytes, minBufferBytes)
+	}
+	return flow.CheckNetwork(cfg.Network)
+}
+
+// Report takes what b holds, sets b.Sequence, and returns; it does not wait for
+// the collector. It keeps nothing of b, so the caller may fill b again at once.
+//
+// When the buffer is full it does what ReporterConfig.Full says; blocked, it
+// returns the cause of ctx if that ends first, and then took nothing of b.
+// After Finish, or after Run has ended, it returns ErrFinished (joined with why
+// Run ended). Calls one after another keep their order; concurrent calls are
+// safe and come in any order.
+func (r *Reporter) Report(ctx context.Context, b *flow.Batch) error {
+	packets, bytes := b.Packets()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.openLocked(); err != nil {
+		return err
+	}
+	b.Sequence = 0 // it is written in front, once it is known
+	body := wire.AppendBatch(r.scratch[:0], b)
+	r.scratch = body[:0]
+	for size := len(body) + frameBytes; !r.ring.fits(size); {
+		if r.cfg.Full == DropOldest {
+			gone, ok := r.ring.giveUp()
+			if !ok {
+				break // what is held is on its way: give up this one
+			}
+			r.loseLocked(gone)
+			continue
+		}
+		r.scratch = nil // ours while we wait
+		if err := r.waitLocked(ctx); err != nil {
+			return err
+		}
+	}
+	h := held{first: r.ring.next, last: r.ring.next, packets: packets, bytes: bytes}
+	b.Sequence = h.first
+	r.stats.Batches++
+	r.stats.Packets += packets
+	r.stats.Bytes += bytes
+	if r.ring.fits(len(body) + frameBytes) {
+		h.body = ingestRequest(h.first, body)
+		r.ring.push(h)
+		r.stats.HeldPackets += packets
+	} else {
+		r.ring.pushLost(h)
+		r.stats.HeldPackets += packets
+		r.loseLocked(h)
+	}
+	r.signal()
+	return nil
+}
+
+func (r *Reporter) openLocked() error {
+	switch {
+	case r.ended:
+		return errors.Join(ErrFinished, r.failure)
+	case r.finish != nil:
+		return ErrFinished
+	}
+	return nil
+}
+
+// waitLocked gives the lock up until there may be room.
+func (r *Reporter) waitLocked(ctx context.Context) error {
+	room := r.room
+	r.mu.Unlock()
+	var err error
+	select {
+	case <-room:
+	case <-r.done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	r.mu.Lock()
+	return errors.Join(err, r.openLocked())
+}
+
+// loseLocked counts a batch that was held and is not any more.
+func (r *Reporter) loseLocked(gone held) {
+	if r.stats.LostBatches == 0 {
+		r.log.Warn("buffer full: the oldest batches are given up and counted", "probe", r.cfg.ProbeID, "bytes", r.cfg.BufferBytes)
+	}
+	r.stats.LostBatches++
+	r.stats.LostPackets += gone.packets
+	r.stats.HeldPackets -= gone.packets
+}
+
+// signal tells the stream that there may be something to send.
+func (r *Reporter) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it was told already
+	}
+}
+
+// Finish says that nothing more will come, and waits until the collector has
+// acknowledged everything as applied and durable; Run then returns nil. With
+// flush the collector also evicts the connections of this session, cause flush.
+// It returns the cause of ctx if that ends first (Stats says what is still
+// held), and the error of Run if that ended without.
+func (r *Reporter) Finish(ctx context.Context, flush bool) error {
+	r.mu.Lock()
+	if r.finish == nil {
+		r.finish = &whorlv1.Finish{Flush: flush}
+	}
+	r.mu.Unlock()
+	r.signal()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failure
+}
+
+// Stats returns the counters as they are now.
+func (r *Reporter) Stats() ReporterStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.stats
+	s.HeldBatches = uint64(r.ring.batches())
+	s.HeldBytes = uint64(r.ring.size)
+	return s
+}
+
+// ProbeID returns the name under which the probe reports.
+func (r *Reporter) ProbeID() string { return r.cfg.ProbeID }
