@@ -195,16 +195,24 @@ func TestStartPositions(t *testing.T) {
 
 // A cursor of another epoch is told of, once, and all that is held follows.
 func TestNewEpoch(t *testing.T) {
+	empty, err := newJournal(t, Config{Epoch: "new"}).ReadAfter(Cursor{"old", 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-empty.Ready():
+	default:
+		t.Error("a reader with a gap to tell waits")
+	}
+	if got, gaps := drain(t, empty); len(got) != 0 || len(gaps) != 1 {
+		t.Errorf("an empty journal: gaps %v, events %v", gaps, got)
+	}
+
 	j := newJournal(t, Config{Epoch: "new"})
 	add(t, j, 1, 5, 10)
 	r, err := j.ReadAfter(Cursor{"old", 1000})
 	if err != nil {
 		t.Fatal(err)
-	}
-	select {
-	case <-r.Ready():
-	default:
-		t.Error("a reader with a gap to tell waits")
 	}
 	got, gaps := drain(t, r)
 	if len(gaps) != 1 || gaps[0] != (Gap{Cause: GapNewEpoch}) || len(got) != 5 {
@@ -243,6 +251,11 @@ func TestRetentionByBytes(t *testing.T) {
 	}
 	if j.held > MinMaxBytes+j.held/10 {
 		t.Errorf("holds %d bytes of memory, at most %d", j.held, MinMaxBytes)
+	}
+	for _, c := range j.chunks[len(j.chunks):cap(j.chunks)] {
+		if c != nil {
+			t.Fatal("a chunk that was let go of is still referred to")
+		}
 	}
 	oldest := s.Oldest.Sequence + 1
 	if got, want := oldest, s.Released+1; got != want {

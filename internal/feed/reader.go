@@ -202,8 +202,7 @@ func (c *chunk) block(i, maxEvents, maxBytes int) Block {
 	n := min(len(ends), max(maxEvents, 1))
 	over := sort.Search(n, func(k int) bool { return int64(ends[k]-b.from) > int64(maxBytes) })
 	n = max(over, 1)
-	// No capacity beyond n: the journal goes on writing there.
-	b.ends = ends[:n:n]
+	b.ends = ends[:n]
 	return b
 }
 

@@ -65,7 +65,7 @@ func TestWords(t *testing.T) {
 		"ip:1.1.1.1,10.0.0.5", "src:0.0.0.0/0", "src:::ffff:10.0.0.5", "src:::ffff:10.0.0.0/104", "-src:::/0",
 		"port:443", "port:51312", "src.port:51312", "dst.port:443", "dst.port:400-500", "port:1,2,443", "port:0-65535",
 		"proto:tcp", "proto:TCP", "proto:6", "proto:udp,tcp", "network:lab", "network:l*", "network:*b", "-network:Lab",
-		"probe:edge1", "probe:edge2", "probe:edge*", "app:\"Chromium Browser\"", "app:chromium*", "app:*browser", "app:*",
+		"probe:edge1", "probe:edge2", "probe:edge*", "app:\"Chromium Browser\"", "app:chromium*", "app:*browser", "app:*", `app:"Chromium B"*`, `app:*" browser"`, `app:"chromium"*,x`, `sni:""*`,
 		"sni:www.example.com", "sni:WWW*", "sni:*.example.com", "rule:mss-tunnel", "rule:mss*", "ssh:shell", "ssh:SHELL",
 		"fp:t13d*", "fp:64240*", "ja4:t13d1516h2_*_02713d6af862", "ja4:t12d1516h1_8daaf6152771_e5627efa2ab1", "ja4:*", "fp:*",
 		"ja4:*_8daaf6152771_*", "ja4:*_*_02713d6af862", "ja4:t13d1516h2_*", "ja4:t13d1516h2_8daa*", "ja4t:64240_*_1460_8", "ja4t:64240_2-1*",
@@ -83,7 +83,7 @@ func TestWords(t *testing.T) {
 		"bad:false", "-bad:true", "new:true", "anomaly:false", "tunnel:false",
 		"bytes:>1000", "bytes:<1000", "bytes:999", "bytes:1-999", "packets:>=11", "packets:<=9",
 		"after:59s", "before:2m", "before:2026-11-22T11:58:00Z", "after:2026-11-22T12:00:00Z",
-		"-port:443", "port:443 -bad:true", "-ja4:t13d*", "port:443 port:53", `sni:"www*"`,
+		"-port:443", "port:443 -bad:true", "-ja4:t13d*", "port:443 port:53", `sni:"www*"`, `app:"Chromium C"*`, `app:*"Chromium"`,
 	}
 	s := sample()
 	for want, texts := range map[bool][]string{true: yes, false: no} {
@@ -177,6 +177,11 @@ func TestErrors(t *testing.T) {
 		"ja4:t*d_*":                  `filter, column 5: "t*d_*" has a * that is neither a whole part nor its end, as in t13d* or t13d1516h2_*_02713d6af862`,
 		`app:"Chrom`:                 `filter, column 5: "\"" has no closing quote`,
 		`app:"a"b`:                   `filter, column 8: "b" comes right after a quoted value`,
+		`app:"a"*b`:                  `filter, column 9: "b" comes right after a quoted value`,
+		`app:*"a"*`:                  `filter, column 9: "*" comes right after a quoted value`,
+		`port:"4"*`:                  `filter, column 9: "*" comes right after a quoted value`,
+		`ja4:"t"*`:                   `filter, column 8: "*" comes right after a quoted value`,
+		`app:*"a`:                    `filter, column 6: "\"" has no closing quote`,
 		`app:a"b"`:                   `filter, column 6: "\"" starts a quoted value in the middle of one`,
 		`app:"a\b"`:                  `filter, column 7: "\\" stands before neither " nor \`,
 		`app:"ÄÖ" prt:1`:             `filter, column 10: "prt" is not a filter word; did you mean port?`,
@@ -214,6 +219,7 @@ func TestTyped(t *testing.T) {
 		{name: "all of a field's values", include: []*cf{{Ip: []string{"1.1.1.1", "10.0.0.5"}}}, want: true, canonical: "ip:1.1.1.1,10.0.0.5"},
 		{name: "and between fields", include: []*cf{{Ip: []string{"10.0.0.5"}, Port: []string{"53"}}}, canonical: "ip:10.0.0.5 port:53"},
 		{name: "or between entries", include: []*cf{{Port: []string{"53"}}, {Port: []string{"400-500"}}}, want: true, canonical: "{port:53|port:400-500}"},
+		{name: "blanks in a prefix", include: []*cf{{IdentifiedApp: []string{"Chromium B*"}}}, want: true, canonical: `app:"Chromium B"*`},
 		{name: "exclude", exclude: []*cf{{Port: []string{"53"}}, {IsKnownBad: ptr(true)}}, canonical: "-{port:53|bad:true}"},
 		{name: "and with text", text: "port:443", include: []*cf{{IsNew: ptr(false)}}, want: true, canonical: "port:443 new:false"},
 		{name: "and with text that fails", text: "port:53", include: []*cf{{IsNew: ptr(false)}}},

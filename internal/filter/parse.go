@@ -17,7 +17,9 @@ type clause struct {
 type value struct {
 	text   string
 	quoted bool // a * in it means itself
-	place  place
+	// Of a quoted value: a * stands before or behind the quotes.
+	starBefore, starBehind bool
+	place                  place
 }
 
 // parseText splits a line into clauses.
@@ -87,7 +89,7 @@ func (p *textParser) clause() (c clause, err error) {
 	}
 	p.pos++
 	for {
-		v, err := p.value(name)
+		v, err := p.value(c.word)
 		if err != nil {
 			return c, err
 		}
@@ -100,10 +102,11 @@ func (p *textParser) clause() (c clause, err error) {
 }
 
 // value reads up to a comma, a blank or the end.
-func (p *textParser) value(name string) (value, error) {
+func (p *textParser) value(w *word) (value, error) {
 	start := p.pos
-	if p.pos < len(p.text) && p.text[p.pos] == '"' {
-		return p.quotedValue()
+	rest := p.text[start:]
+	if strings.HasPrefix(rest, `"`) || w.stars && strings.HasPrefix(rest, `*"`) {
+		return p.quotedValue(w)
 	}
 	for p.pos < len(p.text) && p.text[p.pos] != ',' && !blank(p.text[p.pos]) {
 		if p.text[p.pos] == '"' {
@@ -112,26 +115,28 @@ func (p *textParser) value(name string) (value, error) {
 		p.pos++
 	}
 	if p.pos == start {
-		return value{}, p.here(start).errorf(name, "has an empty value")
+		return value{}, p.here(start).errorf(w.name, "has an empty value")
 	}
 	return value{text: p.text[start:p.pos], place: p.here(start)}, nil
 }
 
-// quotedValue reads a value in quotes, in which \" and \\ stand for " and \.
-func (p *textParser) quotedValue() (value, error) {
-	start := p.pos
-	v := value{quoted: true, place: p.here(start)}
+// quotedValue reads a value in quotes, in which \" and \\ stand for " and \,
+// with a * before or behind it.
+func (p *textParser) quotedValue(w *word) (value, error) {
+	v := value{quoted: true, place: p.here(p.pos)}
+	if p.text[p.pos] == '*' {
+		v.starBefore = true
+		p.pos++
+	}
+	opening := p.pos
 	var b strings.Builder
 	for p.pos++; p.pos < len(p.text); p.pos++ {
 		switch c := p.text[p.pos]; c {
 		case '"':
-			p.pos++
-			if p.pos < len(p.text) && p.text[p.pos] != ',' && !blank(p.text[p.pos]) {
-				_, size := utf8.DecodeRuneInString(p.text[p.pos:])
-				return v, p.here(p.pos).errorf(p.text[p.pos:p.pos+size], "comes right after a quoted value")
-			}
 			v.text = b.String()
-			return v, nil
+			p.pos++
+			err := p.afterQuote(w, &v)
+			return v, err
 		case '\\':
 			p.pos++
 			if p.pos == len(p.text) || p.text[p.pos] != '"' && p.text[p.pos] != '\\' {
@@ -142,7 +147,20 @@ func (p *textParser) quotedValue() (value, error) {
 			b.WriteByte(c)
 		}
 	}
-	return v, p.here(start).errorf(`"`, "has no closing quote")
+	return v, p.here(opening).errorf(`"`, "has no closing quote")
+}
+
+// afterQuote reads the star behind a closing quote, and sees that the value ends.
+func (p *textParser) afterQuote(w *word, v *value) error {
+	if w.stars && !v.starBefore && p.pos < len(p.text) && p.text[p.pos] == '*' {
+		v.starBehind = true
+		p.pos++
+	}
+	if p.pos == len(p.text) || p.text[p.pos] == ',' || blank(p.text[p.pos]) {
+		return nil
+	}
+	_, size := utf8.DecodeRuneInString(p.text[p.pos:])
+	return p.here(p.pos).errorf(p.text[p.pos:p.pos+size], "comes right after a quoted value")
 }
 
 // quote writes a value so that it is read as the same text again.

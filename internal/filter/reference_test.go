@@ -281,7 +281,7 @@ func TestFilterIsTheReference(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	matches, total := 0, 0
 	var lean tracker.Eviction
-	for range 3000 {
+	for range 1000 {
 		var texts []string
 		var all []predicate
 		for range 1 + r.IntN(3) {

@@ -23,21 +23,33 @@ const (
 
 func parseTextPattern(v value, fold bool) (textPattern, string, error) {
 	p := textPattern{text: v.text, fold: fold}
-	if v.text == "" && !v.quoted {
+	switch {
+	case v.starBefore:
+		p.kind = textSuffix
+	case v.starBehind:
+		p.kind = textPrefix
+	case v.quoted:
+	case v.text == "":
 		return p, "", v.place.errorf("", "is empty")
-	}
-	canonical := quote(v.text)
-	if !v.quoted {
+	default:
 		if rest, found := strings.CutSuffix(v.text, "*"); found {
-			p.text, p.kind, canonical = rest, textPrefix, v.text
+			p.text, p.kind = rest, textPrefix
 		} else if rest, found := strings.CutPrefix(v.text, "*"); found {
-			p.text, p.kind, canonical = rest, textSuffix, v.text
+			p.text, p.kind = rest, textSuffix
 		}
 		if strings.Contains(p.text, "*") {
 			return p, "", v.place.errorf(v.text, `has a * that is neither its end nor its beginning; "in quotes" it is an ordinary letter`)
 		}
 	}
-	return p, canonical, nil
+	switch {
+	case p.kind == wholeText:
+		return p, quote(p.text), nil
+	case p.text == "":
+		return p, "*", nil
+	case p.kind == textPrefix:
+		return p, quote(p.text) + "*", nil
+	}
+	return p, "*" + quote(p.text), nil
 }
 
 func (p *textPattern) matches(s string) bool {

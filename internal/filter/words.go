@@ -19,6 +19,7 @@ type word struct {
 	flag  func(s *tracker.Snapshot) bool
 	count func(s *tracker.Snapshot) uint64
 	fold  bool // upper and lower case are the same
+	stars bool // quoted values may have a * before or behind the quotes
 	feed  bool // known of evictions only
 }
 
@@ -41,15 +42,15 @@ var words = func() []word {
 		{name: "src.port", example: "8000-8999", compile: compilePorts, side: srcSide},
 		{name: "dst.port", example: "443", compile: compilePorts, side: dstSide},
 		{name: "proto", example: "tcp", compile: compileProtocols},
-		{name: "network", example: "lab", compile: compileTexts,
+		{name: "network", example: "lab", compile: compileTexts, stars: true,
 			text: func(s *tracker.Snapshot) string { return s.Network }},
-		{name: "probe", example: "edge1", compile: compileProbes},
-		{name: "app", example: "Chrome*", compile: compileTexts, fold: true,
+		{name: "probe", example: "edge1", compile: compileProbes, stars: true},
+		{name: "app", example: "Chrome*", compile: compileTexts, stars: true, fold: true,
 			text: func(s *tracker.Snapshot) string { return s.IdentifiedApp }},
-		{name: "sni", example: "www.example.com", compile: compileTexts, fold: true,
+		{name: "sni", example: "www.example.com", compile: compileTexts, stars: true, fold: true,
 			text: func(s *tracker.Snapshot) string { return s.ServerName }},
-		{name: "rule", example: "mss-tunnel", compile: compileRules},
-		{name: "ssh", example: "shell", compile: compileTexts, fold: true,
+		{name: "rule", example: "mss-tunnel", compile: compileRules, stars: true},
+		{name: "ssh", example: "shell", compile: compileTexts, stars: true, fold: true,
 			text: func(s *tracker.Snapshot) string { return s.SSHSessionType }},
 		{name: "fp", example: "t13d*", compile: compilePatterns},
 		{name: "bad", example: "true", compile: compileFlags,

@@ -37,35 +37,56 @@ func TestNewMemoryRefuses(t *testing.T) {
 	}
 }
 
-// What was read and trimmed is let go of, what its reader was given included, as
-// soon as the reader goes on.
+// collect runs the garbage collector until it has found n of what collected
+// tells. Cleanups run on a goroutine of their own, hence more than once.
+func collect(t *testing.T, collected <-chan string, n int) {
+	t.Helper()
+	for range 1000 {
+		if len(collected) >= n {
+			return
+		}
+		runtime.GC()
+	}
+	t.Fatalf("%d of %d were collected", len(collected), n)
+}
+
+// What was read and trimmed is let go of while later records are held, and what
+// a reader was given as soon as it goes on.
 func TestMemoryLetsGo(t *testing.T) {
 	m := newMemory(t, 0)
 	r, err := m.Reader(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	collected := make(chan struct{}, 2)
-	for range 2 {
-		b := new(flow.Batch)
-		runtime.AddCleanup(b, func(int) { collected <- struct{}{} }, 0)
-		p, err := m.Append(t.Context(), log.Record{Kind: log.KindBatch, Batch: b})
-		if err != nil {
-			t.Fatal(err)
+	collected := make(chan string, 16)
+	add := func(n int) {
+		for range n {
+			data, b := make([]byte, 64), new(flow.Batch)
+			runtime.AddCleanup(&data[0], func(what string) { collected <- what }, "data")
+			runtime.AddCleanup(b, func(what string) { collected <- what }, "batch")
+			if _, err := m.Append(t.Context(), log.Record{Kind: log.KindBatch, Data: data, Batch: b}); err != nil {
+				t.Fatal(err)
+			}
 		}
+	}
+	next := func() {
 		if _, err := r.Next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Trim(p); err != nil {
-			t.Fatal(err)
-		}
 	}
-	runtime.GC()
-	<-collected
-	if s := m.Stats(); s.Bytes != 0 || s.First != s.Last+1 {
+	add(5)
+	next()
+	if err := m.Trim(2); err != nil {
+		t.Fatal(err)
+	}
+	add(1)
+	next()
+	collect(t, collected, 5+2) // five batches, and the data of two trimmed records
+	if s := m.Stats(); s.First != 3 || s.Last != 6 {
 		t.Errorf("%+v", s)
 	}
 	runtime.KeepAlive(r)
+	runtime.KeepAlive(m)
 }
 
 // The bound counts what batches hold, and lets all of it go again even if the

@@ -155,6 +155,7 @@ func TestDecodeBatchRefusesBytes(t *testing.T) {
 		{"batch: is not valid protobuf", []byte{0x0a}},
 		{"batch: is not valid protobuf", []byte{0x08, 0x80}},
 		{"batch: is not valid protobuf", []byte{0x07, 0x00}},
+		{"batch: is not valid protobuf", []byte("\x80\xe2\xcf\xaa\x30\x30")},
 		{"ipv4_flows: has 12 bytes, not a multiple of 13", packed(3, make([]byte, 12)...)},
 		{"ipv6_flows: has 36 bytes, not a multiple of 37", packed(4, make([]byte, 36)...)},
 		{"ipv4_flows: makes 65537 flows, at most 65536", packed(3, make([]byte, 65537*13)...)},
@@ -220,6 +221,7 @@ func FuzzDecodeBatch(f *testing.F) {
 		f.Add(AppendBatch(nil, randomBatch(r, i*3, i%2 == 0)))
 	}
 	f.Add(AppendBatch(nil, &flow.Batch{Sequence: 9, Lost: &flow.Lost{FirstSequence: 1, LastSequence: 9, Reason: "shutdown"}}))
+	f.Add([]byte("\x80\xe2\xcf\xaa\x30\x30")) // a field number that is too large
 	got := new(flow.Batch)
 	f.Fuzz(func(t *testing.T, p []byte) {
 		want, wantErr := batchOf(p)

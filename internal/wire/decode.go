@@ -27,7 +27,7 @@ func nextField(p []byte) (f field, rest []byte, ok bool) {
 	if len(p) > 0 && p[0] < 0x80 && p[0] >= 8 {
 		// Every field written here has a tag of one byte.
 		f.num, f.typ, n = protowire.Number(p[0]>>3), protowire.Type(p[0]&7), 1
-	} else if f.num, f.typ, n = protowire.ConsumeTag(p); n < 0 {
+	} else if f.num, f.typ, n = protowire.ConsumeTag(p); n < 0 || f.num > protowire.MaxValidNumber {
 		return f, nil, false
 	}
 	p = p[n:]
