@@ -36,6 +36,11 @@ const SecretsTLSKeyLog uint32 = 0x544c534b
 // of it counts as long as what was captured. The snap length of a file is not
 // believed. A simple pcapng packet has no time and gets that of the packet
 // before it.
+//
+// Memory grows with the bytes that came, not with those that are announced: to
+// a megabyte, and to 16 where OnSecrets wants a block of that size. What is in
+// gzip is unpacked as it is read, so a small archive of a giant file costs time
+// only.
 type File struct {
 	// OnSecrets, when set before the first Next, is called from Next for every
 	// Decryption Secrets Block. data is lent for the call.

@@ -19,6 +19,12 @@ const (
 	IPv4     LinkType = 228
 	IPv6     LinkType = 229
 	SLL2     LinkType = 276
+
+	PPP       LinkType = 9
+	PPPHDLC   LinkType = 50
+	IEEE80211 LinkType = 105 // Wi-Fi frames
+	PFLog     LinkType = 117 // OpenBSD's packet filter
+	Radiotap  LinkType = 127 // Wi-Fi frames behind what the radio said of them
 )
 
 // String returns the name tcpdump has for l, such as "EN10MB", or the decimal

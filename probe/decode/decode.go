@@ -39,6 +39,7 @@ type Decoder struct {
 	stats  Stats
 	frags  reassembler
 	faults []capture.Packet
+	copied []byte // a packet for gopacket, which writes into what it reads
 
 	// Of the packet being decoded:
 

@@ -17,11 +17,13 @@ func (d *Decoder) fragment(ip *ipHeader, key fragmentKey, protocol uint8, offset
 		g.begun, g.ip, g.protocol = true, *ip, protocol
 	}
 	if !r.put(g, offset, b, wire, more) {
-		// Too many pieces, or no room: what it could have become is lost.
-		r.giveUp(g)
-		r.lose(1 + len(d.held))
-		d.held = d.held[:0]
-		return Held
+		// Too many pieces, or no room: the payload is lost.
+		if g.known {
+			v := d.belongs(g)
+			r.giveUp(g)
+			return v
+		}
+		return d.lose(g)
 	}
 	if g.complete() {
 		d.held = r.release(g, d.held)
@@ -33,18 +35,31 @@ func (d *Decoder) fragment(ip *ipHeader, key fragmentKey, protocol uint8, offset
 	if !g.known {
 		d.peek(g)
 	}
-	if !g.known {
-		if !r.hold(g, d.held, HeldFragment{Time: d.time, WireLength: d.out.WireLength}) {
-			r.giveUp(g)
-			r.lose(1 + len(d.held))
-		}
-		d.held = d.held[:0]
-		return Held
+	if g.known {
+		return d.belongs(g)
 	}
-	d.held = r.release(g, d.held)
+	if !r.hold(g, d.held, HeldFragment{Time: d.time, WireLength: d.out.WireLength}) {
+		return d.lose(g)
+	}
+	d.held = d.held[:0]
+	return Held
+}
+
+// belongs gives the packet, and the fragments held for g, what the first
+// fragment told.
+func (d *Decoder) belongs(g *datagram) Verdict {
+	d.held = d.frags.release(g, d.held)
 	out := d.out
 	out.Tuple, out.TTL, out.IPv6, out.Fragment = g.as.Tuple, g.as.TTL, g.as.IPv6, true
 	return g.verdict
+}
+
+// lose gives up g, of which nobody knows what it is, and this packet with it.
+func (d *Decoder) lose(g *datagram) Verdict {
+	d.frags.giveUp(g)
+	d.frags.lose(1 + len(d.held))
+	d.held = d.held[:0]
+	return Held
 }
 
 // body walks what a datagram carries.

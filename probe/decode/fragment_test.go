@@ -437,7 +437,9 @@ func TestShreddedDatagram(t *testing.T) {
 	d = New(Config{})
 	run(t, d, packetOf(capture.Raw, fragment(packet[:20], flow.UDP, 1, 0, true, packet[20:28])))
 	for i := range all {
-		run(t, d, all[i])
+		if o := run(t, d, all[i]); i < maxPieces && o.verdicts[0] != Tracked {
+			t.Fatalf("fragment %d behind the first: %v", i, o.verdicts[0])
+		}
 		for _, g := range d.frags.open {
 			if len(g.pieces) > maxPieces {
 				t.Fatalf("%d pieces", len(g.pieces))

@@ -73,6 +73,10 @@ func (d *Decoder) link(in *capture.Packet) Verdict {
 			return short(wire, 20)
 		}
 		return d.cooked(be16(b[8:]), be16(b), b[20:], wire-20)
+	case capture.PPP, capture.PPPHDLC:
+		return d.ppp(b, wire)
+	case capture.IEEE80211, capture.Radiotap, capture.PFLog:
+		return d.foreign(in.LinkType, b, wire)
 	}
 	return UnknownLink
 }

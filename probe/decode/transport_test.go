@@ -94,7 +94,7 @@ func TestVerdicts(t *testing.T) {
 		"EtherIP of version 1":    {raw(false, protoEtherIP, uint16(0x1000), make([]byte, 60)), IPOther},
 		"hop-by-hop in IPv4":      {raw(false, protoHopByHop, make([]byte, 60)), IPOther},
 		"AH, hop-by-hop in IPv4":  {raw(false, protoAH, protoHopByHop, 1, make([]byte, 10), flowByte(flow.TCP), 0, make([]byte, 6), innermost(false)[20:]), IPOther},
-		"unknown link":            {packetOf(105, make([]byte, 60)), UnknownLink},
+		"unknown link":            {packetOf(9999, make([]byte, 60)), UnknownLink},
 		"empty frame":             {packetOf(capture.Ethernet, nil), Malformed},
 		"short frame":             {packetOf(capture.Ethernet, make([]byte, 13)), Malformed},
 		"version 5":               {header(func(b []byte) { b[0] = 0x55 }), Malformed},
