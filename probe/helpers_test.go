@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -45,13 +44,17 @@ func raw(at time.Duration, data []byte) capture.Packet {
 
 const epoch = 1_700_000_000_000_000_000
 
+// poll is how long a live list waits for a packet.
+const poll = 50 * time.Millisecond
+
 // list is a source of packets made by hand. Each is lent in one buffer that
 // the next overwrites. Behind them it is at its end, or idle if it is live.
 type list struct {
 	packets []capture.Packet
-	live    bool // sleeps until packets are due, and says ErrIdle behind them
-	start   time.Time
-	err     error // instead of io.EOF
+	live    bool      // sleeps until packets are due, and says ErrIdle behind them
+	start   time.Time // when the first packet is due
+	base    int64     // its time
+	err     error     // instead of io.EOF
 	buffer  []byte
 }
 
@@ -59,12 +62,22 @@ func (l *list) Next(p *capture.Packet) error {
 	for i := range l.buffer {
 		l.buffer[i] = 0xee
 	}
-	if l.live && l.start.IsZero() {
+	if l.live && l.start.IsZero() && len(l.packets) > 0 {
 		l.start = time.Now()
+		if first := time.Unix(0, l.packets[0].Time); first.After(l.start) && first.Sub(l.start) < time.Hour {
+			l.start = first
+		}
+		l.base = l.packets[0].Time
 	}
-	if l.live && (len(l.packets) == 0 || time.Since(l.start) < time.Duration(l.packets[0].Time-epoch)) {
-		time.Sleep(10 * time.Millisecond)
-		return capture.ErrIdle
+	if l.live {
+		wait := time.Hour
+		if len(l.packets) > 0 {
+			wait = time.Duration(l.packets[0].Time-l.base) - time.Since(l.start)
+		}
+		time.Sleep(min(max(wait, 0), poll))
+		if wait > poll {
+			return capture.ErrIdle
+		}
 	}
 	if len(l.packets) == 0 {
 		if l.err != nil {
@@ -87,14 +100,17 @@ type collector struct {
 	batches []*flow.Batch
 	at      []time.Time
 	fail    error
-	busy    bool
+	calls   int
 }
 
 func (c *collector) Report(ctx context.Context, b *flow.Batch) error {
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		return errors.New("a second call at a time")
+	}
 	defer c.mu.Unlock()
-	if c.busy || ctx.Err() != nil {
-		return errors.New("a second call at a time, or a context that has ended")
+	c.calls++
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if c.fail != nil {
 		return c.fail
@@ -118,6 +134,7 @@ type count struct {
 	packets, bytes uint64
 	fromSrc        uint64
 	first, last    int64
+	flags          uint8
 }
 
 // connections sums up rows by connection. Both orientations of a tuple are
@@ -142,6 +159,7 @@ func connections(t testing.TB, batches []*flow.Batch) map[flow.Key]count {
 			}
 			c.packets += packets
 			c.bytes += uint64(b.WireLength[i])
+			c.flags |= b.TCPFlags[i]
 			if !reversed {
 				c.fromSrc += packets
 			}
@@ -204,24 +222,4 @@ func traffic(n, flows int) []capture.Packet {
 		}
 	}
 	return packets
-}
-
-// pcap returns packets as a capture file.
-func pcap(t testing.TB, packets []capture.Packet) *capture.File {
-	t.Helper()
-	var b bytes.Buffer
-	w, err := capture.NewWriter(&b, capture.PCAPNG, capture.Raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range packets {
-		if err := w.Write(&packets[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f, err := capture.Read("test.pcapng", &b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
 }

@@ -173,3 +173,8 @@ func (p *Probe) watermark() int64 {
 func (p *Probe) take() bool {
 	return p.cfg.Count == 0 || p.packets.Add(1) <= p.cfg.Count
 }
+
+// counted reports whether Config.Count was reached.
+func (p *Probe) counted() bool {
+	return p.cfg.Count > 0 && p.packets.Load() >= p.cfg.Count
+}

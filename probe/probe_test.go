@@ -143,10 +143,15 @@ func TestManyFingerprintsInOnePacket(t *testing.T) {
 
 // Coalescing makes fewer rows of the same totals.
 func TestCoalesce(t *testing.T) {
-	packets := traffic(20000, 50)
-	// Some that close and open again, and one whose time runs backwards.
-	for i := 5000; i < 6000; i += 10 {
+	packets := traffic(60000, 600)
+	for i := range packets {
+		packets[i].Time = epoch + int64(i)*int64(time.Microsecond)
+	}
+	// Some that close and open again, some with another flag, and one whose
+	// time runs backwards.
+	for i := 15000; i < 16000; i += 10 {
 		packets[i].Data[33] |= flow.FIN
+		packets[i+3].Data[33] |= flow.PSH
 	}
 	packets[7000].Time -= int64(time.Second)
 	plain, plainTotals := mustRun(t, Config{}, &list{packets: slices.Clone(packets)})
@@ -172,8 +177,54 @@ func TestCoalesce(t *testing.T) {
 			}
 		}
 	}
-	if rows > len(packets)/20 {
-		t.Errorf("%d rows for %d packets", rows, len(packets))
+	if len(runs.batches) < 2 || rows > len(packets)/5 {
+		t.Errorf("%d rows in %d batches for %d packets", rows, len(runs.batches), len(packets))
+	}
+}
+
+// An open window of a connection that has ended belongs to the flow it has in
+// the batch, and to no row.
+func TestEndedConnectionKeepsItsFlow(t *testing.T) {
+	c, _ := mustRun(t, Config{}, &list{packets: []capture.Packet{
+		raw(0, frame(1, true, flow.ACK, 1, "GET / HTTP/1.1\r\n\r\n")),
+		raw(1, frame(2, true, flow.ACK, 1, "SSH-2.0-a\r\n")),
+	}})
+	b := c.batches[0]
+	if len(c.batches) != 1 || len(b.Flows) != 2 || len(b.Fingerprints) != 2 {
+		t.Fatalf("%d batches, flows %v, fingerprints %v", len(c.batches), b.Flows, b.Fingerprints)
+	}
+	if f := b.Fingerprints[1]; f.Type != ja4.TypeJA4SSH || f.Flow != 1 || f.Row != 0 {
+		t.Errorf("%+v, want a ja4ssh of flow 1 and no row", f)
+	}
+}
+
+// Rows are counted as well as bytes.
+func TestRowsOfABatch(t *testing.T) {
+	packets := make([]capture.Packet, 10000)
+	for i := range packets {
+		packets[i] = raw(0, frame(1, true, flow.ACK, 1, ""))
+	}
+	c, _ := mustRun(t, Config{}, &list{packets: packets})
+	for _, b := range c.batches[:2] {
+		if b.Rows() != maxRows {
+			t.Errorf("batch %d has %d rows, want %d", b.Sequence, b.Rows(), maxRows)
+		}
+	}
+}
+
+// A fragment whose datagram never was complete is undecodable in the end, and
+// one that was is in a row.
+func TestFragments(t *testing.T) {
+	whole := frame(1, true, flow.ACK, 1, strings.Repeat("x", 64))
+	last := slices.Concat(whole[:20], whole[20+24:])
+	last[3], last[4], last[5], last[7] = byte(len(last)), 1, 1, 3 // offset 24
+	first := slices.Clone(whole[:20+24])
+	first[3], first[4], first[5], first[6] = byte(len(first)), 1, 1, 0x20
+	lone := slices.Clone(last)
+	lone[4] = 9
+	c, totals := mustRun(t, Config{}, &list{packets: []capture.Packet{raw(0, last), raw(1, lone), raw(2, first)}})
+	if totals.Packets != 3 || totals.Reported != 2 || totals.Undecodable != 1 || len(c.batches) != 1 || c.batches[0].Rows() != 2 {
+		t.Errorf("totals %+v; want 2 reported, 1 undecodable", totals)
 	}
 }
 
@@ -208,27 +259,37 @@ func TestSourcesInTurn(t *testing.T) {
 func TestLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &collector{}
-		a := &list{live: true, packets: []capture.Packet{raw(0, frame(1, true, flow.SYN, 1, "")), raw(5*time.Second, frame(1, true, flow.ACK, 2, ""))}}
-		b := &list{live: true, packets: []capture.Packet{raw(2*time.Second, frame(2, true, flow.SYN, 1, ""))}}
+		start := time.Now()
+		at := func(after time.Duration, n uint32, flags uint8) capture.Packet {
+			p := raw(after, frame(n, true, flags, 1, ""))
+			p.Time = start.Add(after).UnixNano()
+			return p
+		}
+		a := &list{live: true, packets: []capture.Packet{at(0, 1, flow.SYN), at(5*time.Second, 1, flow.ACK)}}
+		b := &list{live: true, packets: []capture.Packet{at(2*time.Second, 2, flow.SYN)}}
 		p, err := New(Config{Live: true}, c, a, b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		start := time.Now()
 		if err := p.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if d := time.Since(start); d > 10*time.Second+50*time.Millisecond {
+		if d := time.Since(start); d > 10*time.Second+poll {
 			t.Errorf("ended %v after the start, want 10 s", d)
 		}
 		if len(c.batches) != 3 {
 			t.Fatalf("%d batches, want 3", len(c.batches))
 		}
 		for i, want := range []time.Duration{0, 2 * time.Second, 5 * time.Second} {
-			if got := c.at[i].Sub(start) - want; got < maxBatchAge || got > maxBatchAge+50*time.Millisecond {
+			if got := c.at[i].Sub(start) - want; got < maxBatchAge || got > maxBatchAge+poll {
 				t.Errorf("batch %d was reported %v after its packet, want 200 ms", i+1, got)
+			}
+			// The other source is idle, and may be behind by idleMargin.
+			mark := time.Duration(c.batches[i].Watermark - start.UnixNano())
+			if oldest := want + maxBatchAge - idleMargin; mark < oldest || mark > min(want, oldest+poll) {
+				t.Errorf("batch %d goes to %v, want %v", i+1, mark, oldest)
 			}
 		}
 		if n := p.Totals().Fingerprints; n != 2 {
@@ -397,8 +458,8 @@ func TestReporterFails(t *testing.T) {
 	if err := p.Run(t.Context()); !errors.Is(err, failure) {
 		t.Errorf("run returned %v, want %v", err, failure)
 	}
-	if totals := p.Totals(); totals.Packets > 10000 || totals.Reported != 0 {
-		t.Errorf("totals %+v", totals)
+	if totals := p.Totals(); totals.Packets > 10000 || totals.Reported != 0 || c.calls != 1 {
+		t.Errorf("%d calls, totals %+v", c.calls, totals)
 	}
 }
 
@@ -569,8 +630,8 @@ type discard struct{}
 func (discard) Report(context.Context, *flow.Batch) error { return nil }
 
 // BenchmarkPipeline: one packet from capture.Packet to batch, decoding and
-// fingerprint state included; flows that are established, in trains of one.
-// Must stay at 0 allocs/op.
+// flow state included; flows without anything to fingerprint, in trains of
+// one. Must stay at 0 allocs/op.
 func BenchmarkPipeline(b *testing.B) {
 	for _, flows := range []int{100, 10000} {
 		for _, coalesce := range []time.Duration{0, time.Second} {
@@ -581,6 +642,10 @@ func BenchmarkPipeline(b *testing.B) {
 				}
 				w := p.workers[0]
 				packets := traffic(1<<16, flows)
+				for i := range packets {
+					packets[i].Data[9] = byte(flow.UDP)
+					packets[i].Data[24], packets[i].Data[25] = 0, byte(len(packets[i].Data)-20)
+				}
 				b.ReportAllocs()
 				i := 0
 				for b.Loop() {

@@ -36,7 +36,6 @@ type worker struct {
 
 	since  time.Time // when the batch was first seen to hold something; zero before
 	newest int64     // greatest packet time
-	ended  bool      // Config.Count was reached
 	broken bool      // the reporter refused a batch
 
 	mark atomic.Int64 // see Probe.watermark
@@ -64,7 +63,7 @@ func (w *worker) run(ctx context.Context) error {
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if err != nil && !errors.Is(err, capture.ErrTruncated) || ctx.Err() != nil || w.ended {
+		if err != nil && !errors.Is(err, capture.ErrTruncated) || ctx.Err() != nil || w.probe.counted() {
 			break
 		}
 	}
@@ -76,7 +75,7 @@ func (w *worker) run(ctx context.Context) error {
 
 // drain takes the packets of one source.
 func (w *worker) drain(ctx context.Context, s capture.Source) error {
-	for ctx.Err() == nil && !w.ended {
+	for ctx.Err() == nil && !w.probe.counted() {
 		err := w.chunk(ctx, s)
 		w.publish()
 		switch {
@@ -111,7 +110,6 @@ func (w *worker) chunk(ctx context.Context, s capture.Source) (err error) {
 			return err
 		}
 		if !w.probe.take() {
-			w.ended = true
 			return nil
 		}
 		if i == 0 {
@@ -125,7 +123,7 @@ func (w *worker) chunk(ctx context.Context, s capture.Source) (err error) {
 		if err := w.take(ctx); err != nil {
 			return err
 		}
-		if w.probe.cfg.Live && w.in.Time-begin > int64(maxChunkAge) {
+		if w.probe.counted() || w.probe.cfg.Live && w.in.Time-begin > int64(maxChunkAge) {
 			break
 		}
 	}

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -62,5 +63,38 @@ func BenchmarkEstablished(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkConnections: whole TLS 1.3 connections, each new, with so many
+// packets of data behind the handshake; per packet.
+func BenchmarkConnections(b *testing.B) {
+	for _, data := range []int{0, 10, 100} {
+		b.Run(fmt.Sprintf("data=%d", data), func(b *testing.B) {
+			c := newConversation().open().tls(tls.VersionTLS13, 1400)
+			for range data {
+				c.say(server, make([]byte, 1400), 1400)
+			}
+			c.close()
+			g := New(Config{MaxFlows: 1 << 16})
+			var out Result
+			b.ReportAllocs()
+			n := uint32(0)
+			var p decode.Packet
+			for b.Loop() {
+				n++
+				for i := range c.packets {
+					p = c.packets[i]
+					end := &p.Tuple.Src
+					if p.Tuple.Src != c.client.Src {
+						end = &p.Tuple.Dst
+					}
+					end[13], end[14], end[15] = byte(n>>16), byte(n>>8), byte(n)
+					p.Time += int64(n) * 1000
+					g.Packet(&p, &out)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(c.packets)), "ns/packet")
+		})
 	}
 }

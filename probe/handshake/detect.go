@@ -106,6 +106,7 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 	case protocolTLS:
 		s.tls = new(ja4.TLSStream)
 		s.http = nil
+		c.streams[side^1].paused = false
 	case protocolHTTP:
 		if s.http == nil {
 			s.http = &ja4plus.HTTPStream{OriginalOrder: g.types.Has(ja4.TypeJA4HRO)}

@@ -1,6 +1,6 @@
 // Package handshake finds fingerprints in decoded packets.
 //
-// An Engine keeps a small state for every conversation it sees (a Flow, by
+// An Engine keeps a small state for every conversation it sees (a flow, by
 // canonical 5-tuple), puts TCP segments back in order as long as there may be
 // something to fingerprint, recognises TLS, HTTP/1, HTTP/2, SSH, QUIC, DTLS and
 // DHCP by content, and hands their bytes to package ja4 and ja4plus. What it

@@ -255,7 +255,7 @@ func (g *Engine) Finish(emit func(EndEvent)) {
 	for _, e := range out.Ended {
 		emit(e)
 	}
-	g.table = newTable(g.cfg.MaxFlows)
+	g.table.reset()
 	g.conns, g.free, g.used, g.connHand, g.sweep = nil, nil, 0, 0, sweep{}
 	g.ssh, g.sshDue = [numSSHLists]sshList{}, math.MaxInt64
 }
@@ -300,7 +300,8 @@ func (g *Engine) end(e *entry) {
 func (g *Engine) restart(e *entry) {
 	g.end(e)
 	k, mark := e.key, e.mark
-	*e = entry{key: k, flags: flagUsed, mark: mark}
+	*e = entry{key: k, mark: mark}
+	e.flags = flagUsed
 	e.setClient(k.set(&g.p.Tuple), evidenceFirst)
 	g.stats.Opened++
 }

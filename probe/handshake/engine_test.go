@@ -2,7 +2,10 @@ package handshake
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -211,6 +214,9 @@ func TestHandover(t *testing.T) {
 			}
 			c.text(client, "CONNECT example.net:443 HTTP/1.1\r\n\r\n").text(server, "HTTP/1.1 200 OK\r\n\r\n")
 		},
+		"HTTP that ends in the middle": func(c *conversation) {
+			c.text(client, request).text(server, "HTTP/1.1 200 OK\r\n\r\n").text(client, "\x00\x00 no request")
+		},
 		"SOCKS4": func(c *conversation) {
 			c.text(client, "\x04\x01\x01\xbb\x5d\xb8\xd8\x22me\x00").text(server, "\x00\x5a\x00\x00\x00\x00\x00\x00")
 		},
@@ -407,6 +413,39 @@ func TestDataInSYN(t *testing.T) {
 	}
 }
 
+// Events and their order are a function of the packets: not of the seed of the
+// table, nor of the order in which the sweep meets what has ended.
+func TestDeterministic(t *testing.T) {
+	var packets []decode.Packet
+	for i := range 300 {
+		c := newConversation()
+		c.client.SrcPort = uint16(i)
+		c.now += int64(i) * int64(3*time.Second)
+		c.open()
+		switch i % 3 {
+		case 0:
+			c.text(client, "SSH-2.0-a\r\n").text(server, "SSH-2.0-b\r\n")
+		case 1:
+			c.tls(tls.VersionTLS12, 1400)
+		}
+		if i%2 == 0 {
+			c.close()
+		}
+		packets = append(packets, c.packets...)
+	}
+	slices.SortStableFunc(packets, func(a, b decode.Packet) int { return cmp.Compare(a.Time, b.Time) })
+	events, ended, _ := run(Config{}, packets)
+	for range 5 {
+		again, endedAgain, _ := run(Config{}, packets)
+		if !slices.Equal(again, events) {
+			t.Fatal("other events")
+		}
+		if fmt.Sprint(endedAgain) != fmt.Sprint(ended) || len(ended) != 100 {
+			t.Fatalf("other events at the end: %d and %d, want 100", len(ended), len(endedAgain))
+		}
+	}
+}
+
 // A capture with a short snap length gives what is in the captured bytes, and
 // the holes do not keep memory.
 func TestSnapLength(t *testing.T) {
@@ -485,6 +524,15 @@ func TestMaxBytes(t *testing.T) {
 	}
 	if g.Stats().GivenUp[ReasonMemory] == 0 {
 		t.Error("nothing was given up")
+	}
+	// Who was given up stays so, and is counted once.
+	before, held := g.Stats().GivenUp, g.used
+	c := newConversation()
+	c.client.SrcPort = 200
+	c.say(client, junk, 1000)
+	g.Packet(&c.packets[0], &out)
+	if got := g.Stats().GivenUp; got != before || g.used != held {
+		t.Errorf("one more packet of a flow given up: %v, %d bytes; before %v, %d bytes", got, g.used, before, held)
 	}
 	sum := int64(0)
 	for _, c := range g.conns {

@@ -74,7 +74,7 @@ func (s *stream) pause() {
 }
 
 // segment takes the payload of the packet in work.
-func (g *Engine) segment(e *entry, c *conn) {
+func (g *Engine) segment(c *conn) {
 	p, side := g.p, g.side
 	s := &c.streams[side]
 	if s.done || s.paused {

@@ -14,6 +14,9 @@ type key struct {
 	aHi, aLo, bHi, bLo uint64
 	ports              uint32 // A's port in the upper half
 	protocol           flow.Protocol
+	// flags are no part of the key: an entry keeps its flags in the hole that
+	// alignment would leave here, and so fits into a cache line.
+	flags flowFlags
 }
 
 // set makes k the canonical key of t and returns the side of its source: 0
@@ -53,7 +56,6 @@ func (k *key) port(side uint8) uint16 { return uint16(k.ports >> (16 * (1 - side
 // costs one miss. What a handshake needs is a conn, elsewhere.
 type entry struct {
 	key
-	flags   flowFlags
 	packets uint64
 	// seen is the coarse time of the last packet.
 	seen uint32
@@ -159,6 +161,14 @@ func newTable(maxFlows int) *table {
 	return t
 }
 
+// reset empties t and lets go of what it has grown by.
+func (t *table) reset() {
+	first := t.segments[0]
+	*first = segment{}
+	t.dir, t.segments = []*segment{first}, []*segment{first}
+	t.depth, t.live = 0, 0
+}
+
 func (t *table) hash(k *key) uint64 {
 	h1, l1 := bits.Mul64(k.aHi^k.bHi^t.seed[0], k.aLo^t.seed[1])
 	h2, l2 := bits.Mul64(k.bLo^t.seed[2], k.bHi^uint64(k.ports)<<8^uint64(k.protocol)^t.seed[3])
@@ -200,8 +210,10 @@ func (t *table) insert(k *key, h uint64) *entry {
 	}
 	s.live++
 	t.live++
-	s.entries[i] = entry{key: *k, flags: flagUsed}
-	return &s.entries[i]
+	e := &s.entries[i]
+	*e = entry{key: *k}
+	e.flags = flagUsed
+	return e
 }
 
 // split gives half of the segment of h to a new one.

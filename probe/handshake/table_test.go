@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"testing"
+	"unsafe"
 
 	"github.com/whorl-net/whorl/flow"
 	"pgregory.net/rapid"
@@ -82,6 +83,13 @@ func TestKey(t *testing.T) {
 			t.Fatalf("%v: flow.Key is %v reversed %v, here %v side %d", tuple, k, reversed, a, sideA)
 		}
 	})
+}
+
+// An entry is one cache line; the documentation says so.
+func TestEntryIsACacheLine(t *testing.T) {
+	if n := unsafe.Sizeof(entry{}); n != 64 {
+		t.Errorf("an entry has %d bytes, want 64", n)
+	}
 }
 
 // A full table has a victim for every new flow, and never one more flow than

@@ -120,10 +120,7 @@ func (g *Engine) tcp(e *entry) {
 			c.streams = new(streams)
 		}
 		if c.streams != nil {
-			g.segment(e, c)
-			if e.flags&flagConn == 0 {
-				return // given up
-			}
+			g.segment(c)
 		}
 	}
 	if c.ssh != nil {
