@@ -3,6 +3,8 @@ package ja4
 import (
 	"encoding/binary"
 	"slices"
+
+	"github.com/whorl-net/whorl/ja4/internal/wire"
 )
 
 const (
@@ -37,7 +39,7 @@ type dtlsPartial struct {
 	number uint16
 	kind   MessageType
 	length int
-	body   assembly
+	body   wire.Assembly
 }
 
 // Datagram takes the next datagram of the direction and calls emit for every
@@ -77,7 +79,7 @@ func (s *DTLSStream) Datagram(p []byte, emit func(Message)) Status {
 func (s *DTLSStream) Held() int {
 	n := 0
 	for i := range s.partial {
-		n += s.partial[i].body.held()
+		n += s.partial[i].body.Held()
 	}
 	return n
 }
@@ -105,16 +107,16 @@ type dtlsFragment struct {
 
 // nextFragment reads the first fragment of p.
 func nextFragment(p []byte) (f dtlsFragment, rest []byte, ok bool) {
-	r := reader{rest: p}
-	f.kind = MessageType(r.uint8())
-	f.length = r.uint24()
-	f.number = r.uint16()
-	f.offset = r.uint24()
-	f.data = r.take(r.uint24())
-	if r.short || f.offset+len(f.data) > f.length {
+	r := wire.Reader{Rest: p}
+	f.kind = MessageType(r.Uint8())
+	f.length = r.Uint24()
+	f.number = r.Uint16()
+	f.offset = r.Uint24()
+	f.data = r.Take(r.Uint24())
+	if r.Short || f.offset+len(f.data) > f.length {
 		return f, nil, false
 	}
-	return f, r.rest, true
+	return f, r.Rest, true
 }
 
 func (s *DTLSStream) fragments(p []byte, emit func(Message)) {
@@ -150,13 +152,13 @@ func (s *DTLSStream) hold(f *dtlsFragment, emit func(Message)) {
 		s.partial = append(s.partial, dtlsPartial{number: f.number, kind: f.kind, length: f.length})
 	}
 	m := &s.partial[i]
-	m.body.insert(f.offset, f.data)
+	m.body.Insert(uint64(f.offset), f.data)
 	if s.Held() > 2*MaxHandshakeBytes {
 		s.status = StatusTooLarge
 		return
 	}
-	if body := m.body.prefix(); len(body) == m.length {
-		s.partial[i].body = assembly{}
+	if body := m.body.Prefix(); len(body) == m.length {
+		s.partial[i].body = wire.Assembly{}
 		s.partial = slices.Delete(s.partial, i, i+1)
 		s.message(f, body, emit)
 	}

@@ -3,6 +3,8 @@ package ja4
 import (
 	"errors"
 	"fmt"
+
+	"github.com/whorl-net/whorl/ja4/internal/wire"
 )
 
 // ErrNoHello is wrapped by the errors of TLSClientHello, QUICClientHello and
@@ -15,7 +17,7 @@ var ErrNoHello = errors.New("no complete client hello")
 func TLSClientHello(b []byte) (Event, error) {
 	if len(b) >= messageHeaderLen && MessageType(b[0]) == MessageClientHello {
 		body := b[messageHeaderLen:]
-		if n := uint24(b[1:]); n <= len(body) {
+		if n := wire.Uint24(b[1:]); n <= len(body) {
 			return helloEvent(TLS, body[:n])
 		}
 		return Event{}, fmt.Errorf("handshake message of %d bytes: %w", len(b), ErrNoHello)

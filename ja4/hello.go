@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/whorl-net/whorl/ja4/internal/notation"
+	"github.com/whorl-net/whorl/ja4/internal/wire"
 )
 
 // MaxRawLen and MaxServerNameLen bound Event.Raw and Event.ServerName in
@@ -60,23 +61,23 @@ func ClientHello(t Transport, body []byte) (Hello, error) {
 		return Hello{}, fmt.Errorf("transport %q is not TLS, QUIC or DTLS: %w", byte(t), ErrMalformed)
 	}
 	h := Hello{transport: t}
-	r := reader{rest: body}
-	h.version = r.uint16()
-	r.skip(32) // random
-	r.vector8()
+	r := wire.Reader{Rest: body}
+	h.version = r.Uint16()
+	r.Skip(32) // random
+	r.Vector8()
 	if t == DTLS {
-		r.vector8() // cookie, RFC 6347 section 4.2.1
+		r.Vector8() // cookie, RFC 6347 section 4.2.1
 	}
-	h.ciphers = r.vector16()
-	r.vector8() // compression methods
-	if r.short {
+	h.ciphers = r.Vector16()
+	r.Vector8() // compression methods
+	if r.Short {
 		return Hello{}, fmt.Errorf("%d bytes end before the extensions: %w", len(body), ErrMalformed)
 	}
 	h.cipherCount = countNumbers(h.ciphers)
-	if len(r.rest) >= 2 {
+	if len(r.Rest) >= 2 {
 		// The declared length may promise more than there is.
-		length := int(r.uint16())
-		h.readExtensions(r.rest[:min(length, len(r.rest))])
+		length := int(r.Uint16())
+		h.readExtensions(r.Rest[:min(length, len(r.Rest))])
 	}
 	return h, nil
 }
@@ -85,12 +86,12 @@ func ClientHello(t Transport, body []byte) (Hello, error) {
 // is cut short. Of an extension that is repeated, the content of the first counts.
 func (h *Hello) readExtensions(block []byte) {
 	h.extensions = block
-	r := reader{rest: block}
+	r := wire.Reader{Rest: block}
 	var versions, sawALPN, sawAlgorithms bool
-	for len(r.rest) > 0 {
-		at := len(block) - len(r.rest)
-		kind, body := r.uint16(), r.vector16()
-		if r.short {
+	for len(r.Rest) > 0 {
+		at := len(block) - len(r.Rest)
+		kind, body := r.Uint16(), r.Vector16()
+		if r.Short {
 			h.extensions = block[:at]
 			return
 		}
@@ -113,8 +114,8 @@ func (h *Hello) readExtensions(block []byte) {
 			}
 		case extSignatureAlgorithms:
 			if !sawAlgorithms {
-				list := reader{rest: body}
-				sawAlgorithms, h.signatureAlgorithms = true, list.clipped16()
+				list := wire.Reader{Rest: body}
+				sawAlgorithms, h.signatureAlgorithms = true, list.Clipped16()
 			}
 		case extEarlyData:
 			h.hasEarlyData = true
@@ -125,11 +126,11 @@ func (h *Hello) readExtensions(block []byte) {
 // hostName returns the first host name of a server_name extension (RFC 6066
 // section 3), nil when there is none.
 func hostName(ext []byte) []byte {
-	r := reader{rest: ext}
-	r = reader{rest: r.clipped16()}
-	for len(r.rest) > 0 {
-		kind, name := r.uint8(), r.vector16()
-		if r.short {
+	r := wire.Reader{Rest: ext}
+	r = wire.Reader{Rest: r.Clipped16()}
+	for len(r.Rest) > 0 {
+		kind, name := r.Uint8(), r.Vector16()
+		if r.Short {
 			return nil
 		}
 		if kind == 0 {
@@ -245,10 +246,10 @@ func (h *Hello) appendRaw(dst []byte, sorted bool) rawHello {
 // appendExtensions appends the extension numbers without GREASE and, for the
 // sorted form, without the two that depend on whom the client talks to.
 func (h *Hello) appendExtensions(dst []uint16, sorted bool) []uint16 {
-	r := reader{rest: h.extensions}
-	for len(r.rest) > 0 {
-		kind := r.uint16()
-		r.vector16()
+	r := wire.Reader{Rest: h.extensions}
+	for len(r.Rest) > 0 {
+		kind := r.Uint16()
+		r.Vector16()
 		if notation.GREASE(kind) || sorted && (kind == extServerName || kind == extALPN) {
 			continue
 		}

@@ -1,6 +1,11 @@
 package ja4
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/whorl-net/whorl/ja4/internal/quicpacket"
+	"github.com/whorl-net/whorl/ja4/internal/wire"
+)
 
 // maxAttempts bounds the key derivations of a flow that led to nothing: about
 // 2 µs each.
@@ -36,14 +41,14 @@ type QUICFlow struct {
 // quicOpening is the part of a flow that lives until its hellos are complete.
 type quicOpening struct {
 	// keys and crypto are by role: 0 the client, 1 the server.
-	keys   [2]*initialKeys
-	crypto [2]assembly
+	keys   [2]*quicpacket.Keys
+	crypto [2]wire.Assembly
 }
 
 // connectionID is a connection id of at most 20 bytes.
 type connectionID struct {
 	n  uint8
-	id [maxConnectionID]byte
+	id [quicpacket.MaxConnectionID]byte
 }
 
 func newConnectionID(b []byte) (c connectionID) {
@@ -74,13 +79,13 @@ func (f *QUICFlow) Datagram(side uint8, p []byte, emit func(side uint8, m Messag
 			}
 			break
 		}
-		l, ok := parseLong(p)
+		l, ok := quicpacket.ParseLong(p)
 		if !ok {
 			break
 		}
 		f.begun = true
-		packets.add(l.kind)
-		if l.kind == PacketInitial {
+		packets.add(PacketKind(l.Kind))
+		if l.Kind == quicpacket.Initial {
 			var payload []byte
 			if payload, scratch = f.open(side, &l, scratch); payload != nil {
 				if s := f.payload(side, payload, emit); s != StatusMore {
@@ -88,10 +93,10 @@ func (f *QUICFlow) Datagram(side uint8, p []byte, emit func(side uint8, m Messag
 				}
 			}
 		}
-		if l.all == nil {
+		if l.All == nil {
 			break
 		}
-		p = p[len(l.all):]
+		p = p[len(l.All):]
 	}
 	switch {
 	case !f.begun || f.attempts >= maxAttempts && !f.known:
@@ -114,20 +119,20 @@ func (f *QUICFlow) Held() int {
 	if f.opening == nil {
 		return 0
 	}
-	return f.opening.crypto[0].held() + f.opening.crypto[1].held()
+	return f.opening.crypto[0].Held() + f.opening.crypto[1].Held()
 }
 
 // open returns the payload of the Initial packet l, nil when it cannot or need
 // not be read. The keys at hand come first. When they do not fit, the packet
 // may be the client's first, or the first after a Retry, and its own
 // connection id gives the keys.
-func (f *QUICFlow) open(side uint8, l *longPacket, scratch []byte) (payload, grown []byte) {
+func (f *QUICFlow) open(side uint8, l *quicpacket.Packet, scratch []byte) (payload, grown []byte) {
 	role := uint8(1)
 	if !f.known || side == f.client {
 		role = 0
 	}
 	if f.known && role == 1 {
-		f.server = newConnectionID(l.src)
+		f.server = newConnectionID(l.Src)
 	}
 	if f.opening != nil {
 		if payload, scratch = f.openKnown(role, l, scratch); payload != nil {
@@ -135,17 +140,17 @@ func (f *QUICFlow) open(side uint8, l *longPacket, scratch []byte) (payload, gro
 		}
 	}
 	if f.known {
-		same := bytes.Equal(l.dst, f.original.bytes())
-		if same && l.version == f.version || f.finished && role == 1 ||
-			f.finished && (same || bytes.Equal(l.dst, f.server.bytes())) {
+		same := bytes.Equal(l.Dst, f.original.bytes())
+		if same && l.Version == f.version || f.finished && role == 1 ||
+			f.finished && (same || bytes.Equal(l.Dst, f.server.bytes())) {
 			return nil, scratch
 		}
 	}
 	if f.attempts >= maxAttempts {
 		return nil, scratch
 	}
-	keys := newInitialKeys(l.version, l.dst, false)
-	if payload, scratch = keys.open(l, scratch); payload == nil {
+	keys := newInitialKeys(l.Version, l.Dst, false)
+	if payload, _, scratch = keys.Open(l, scratch); payload == nil {
 		f.attempts++
 		return nil, scratch
 	}
@@ -153,35 +158,35 @@ func (f *QUICFlow) open(side uint8, l *longPacket, scratch []byte) (payload, gro
 		f.helloed = false // the other end has become the client
 	}
 	f.known, f.client, f.finished = true, side, false
-	f.original, f.version, f.server = newConnectionID(l.dst), l.version, connectionID{}
-	f.opening = &quicOpening{keys: [2]*initialKeys{keys}}
+	f.original, f.version, f.server = newConnectionID(l.Dst), l.Version, connectionID{}
+	f.opening = &quicOpening{keys: [2]*quicpacket.Keys{keys}}
 	return payload, scratch
 }
 
 // openKnown tries the keys of the connection. A server may answer in another
 // version than it was asked in (RFC 9368): the keys then follow from the same
 // connection id by the rules of that version.
-func (f *QUICFlow) openKnown(role uint8, l *longPacket, scratch []byte) (payload, grown []byte) {
+func (f *QUICFlow) openKnown(role uint8, l *quicpacket.Packet, scratch []byte) (payload, grown []byte) {
 	o := f.opening
 	keys := o.keys[role]
-	if l.version != f.version {
+	if l.Version != f.version {
 		keys = nil
 	}
 	if keys == nil {
 		if f.attempts >= maxAttempts {
 			return nil, scratch
 		}
-		keys = newInitialKeys(l.version, f.original.bytes(), role == 1)
+		keys = newInitialKeys(l.Version, f.original.bytes(), role == 1)
 	}
-	if payload, scratch = keys.open(l, scratch); payload == nil {
+	if payload, _, scratch = keys.Open(l, scratch); payload == nil {
 		if o.keys[role] != keys {
 			f.attempts++
 		}
 		return nil, scratch
 	}
-	if l.version != f.version {
-		f.version = l.version
-		o.keys = [2]*initialKeys{}
+	if l.Version != f.version {
+		f.version = l.Version
+		o.keys = [2]*quicpacket.Keys{}
 	}
 	o.keys[role] = keys
 	return payload, scratch
@@ -196,40 +201,33 @@ func (f *QUICFlow) payload(side uint8, payload []byte, emit func(uint8, Message)
 	}
 	o := f.opening
 	crypto := &o.crypto[role]
-	eachCrypto(payload, func(offset uint64, data []byte) {
+	quicpacket.EachFrame(payload, func(offset uint64, data []byte) {
 		// What lies too far ahead is left out: a client that sends it in
 		// earnest sends it again once what is before it has been lost.
-		if offset <= maxCryptoOffset {
-			crypto.insert(int(offset), data)
-		}
-	})
-	b := crypto.prefix()
+		crypto.Insert(offset, data)
+	}, nil)
+	b := crypto.Prefix()
 	used := 0
-	for ; len(b)-used >= messageHeaderLen; used += messageHeaderLen + uint24(b[used+1:]) {
+	for ; len(b)-used >= messageHeaderLen; used += messageHeaderLen + wire.Uint24(b[used+1:]) {
 		m := b[used:]
-		n := messageHeaderLen + uint24(m[1:])
-		if crypto.base+used+n > MaxHandshakeBytes {
+		n := messageHeaderLen + wire.Uint24(m[1:])
+		at := crypto.Offset() + uint64(used)
+		if at+uint64(n) > MaxHandshakeBytes {
 			f.opening, f.finished = nil, true
 			return StatusTooLarge
 		}
 		if len(m) < n {
 			break
 		}
-		f.message(side, crypto.base+used == 0, Message{Transport: QUIC, Type: MessageType(m[0]), Body: m[messageHeaderLen:n]}, emit)
+		f.message(side, at == 0, Message{Transport: QUIC, Type: MessageType(m[0]), Body: m[messageHeaderLen:n]}, emit)
 		if f.finished {
 			f.opening = nil
 			return StatusDone
 		}
 	}
-	if used > 0 {
-		crypto.advance(used)
-	}
+	crypto.Advance(used)
 	return StatusMore
 }
-
-// maxCryptoOffset is far beyond any offset that an assembly takes and keeps
-// the arithmetic within an int of 32 bits.
-const maxCryptoOffset = 1 << 30
 
 // message emits m, unless it is the hello that a client repeats after a Retry.
 func (f *QUICFlow) message(side uint8, first bool, m Message, emit func(uint8, Message)) {

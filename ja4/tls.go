@@ -1,6 +1,10 @@
 package ja4
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/whorl-net/whorl/ja4/internal/wire"
+)
 
 // TLS record types (RFC 8446 section 5.1; heartbeat is RFC 6520).
 const (
@@ -125,7 +129,7 @@ func (s *TLSStream) record(p []byte, emit func(Message)) {
 func (s *TLSStream) messages(p []byte, emit func(Message)) {
 	for len(p) > 0 && s.status == StatusMore {
 		if len(s.buf) == 0 && len(p) >= messageHeaderLen {
-			if n := messageHeaderLen + uint24(p[1:]); n <= len(p) {
+			if n := messageHeaderLen + wire.Uint24(p[1:]); n <= len(p) {
 				s.message(p[:n], emit)
 				p = p[n:]
 				continue
@@ -134,7 +138,7 @@ func (s *TLSStream) messages(p []byte, emit func(Message)) {
 		// Fill the header first, since it tells the length.
 		want := messageHeaderLen
 		if len(s.buf) >= messageHeaderLen {
-			want += uint24(s.buf[1:])
+			want += wire.Uint24(s.buf[1:])
 			s.reserve(want)
 		}
 		n := min(want-len(s.buf), len(p))
@@ -147,7 +151,7 @@ func (s *TLSStream) messages(p []byte, emit func(Message)) {
 		if len(s.buf) < messageHeaderLen {
 			return
 		}
-		switch want = messageHeaderLen + uint24(s.buf[1:]); {
+		switch want = messageHeaderLen + wire.Uint24(s.buf[1:]); {
 		case want > s.room():
 			s.status = StatusTooLarge
 		case want == len(s.buf):
@@ -229,7 +233,7 @@ func maybeHelloRecord(p []byte, length int) bool {
 	if t := MessageType(p[0]); t != MessageClientHello && t != MessageServerHello {
 		return false
 	}
-	if len(p) >= messageHeaderLen && uint24(p[1:]) != length-messageHeaderLen {
+	if len(p) >= messageHeaderLen && wire.Uint24(p[1:]) != length-messageHeaderLen {
 		return false
 	}
 	return len(p) < least || p[4] == 3 && p[5] == 3
@@ -269,13 +273,13 @@ func lastClearHello(body []byte) bool {
 	if retryRequest(body) {
 		return false
 	}
-	r := reader{rest: body}
-	r.skip(2 + 32)
-	r.vector8() // session id
-	r.skip(3)   // cipher suite, compression method
-	r = reader{rest: r.clipped16()}
-	for len(r.rest) > 0 {
-		kind, ext := r.uint16(), r.vector16()
+	r := wire.Reader{Rest: body}
+	r.Skip(2 + 32)
+	r.Vector8() // session id
+	r.Skip(3)   // cipher suite, compression method
+	r = wire.Reader{Rest: r.Clipped16()}
+	for len(r.Rest) > 0 {
+		kind, ext := r.Uint16(), r.Vector16()
 		if kind == extSupportedVersions && len(ext) == 2 {
 			v := binary.BigEndian.Uint16(ext)
 			return v == 0x0304 || v == 0xfefc
