@@ -53,20 +53,27 @@ type Collector struct {
 
 // New builds a collector. It opens nothing and starts nothing.
 func New(cfg Config) (*Collector, error) {
+	l, err := log.NewMemory(0)
+	if err != nil {
+		return nil, fmt.Errorf("collector: %w", err)
+	}
+	return newCollector(cfg, l)
+}
+
+// newCollector builds a collector around a log: how durable it is is the log's
+// business.
+func newCollector(cfg Config, l log.Log) (*Collector, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	c := &Collector{cfg: cfg, started: time.Now(), applierEnded: make(chan struct{})}
+	c := &Collector{cfg: cfg, started: time.Now(), log: l, applierEnded: make(chan struct{})}
 
 	tlsConfig, err := rpc.ServerTLS(cfg.TLS, cfg.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
 	if c.journal, err = feed.New(feed.Config{MaxBytes: cfg.FeedMaxBytes, MaxAge: cfg.FeedMaxAge}); err != nil {
-		return nil, fmt.Errorf("collector: %w", err)
-	}
-	if c.log, err = log.NewMemory(0); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
 	evictions := &evictionSink{journal: c.journal, counters: &c.counters}
@@ -88,6 +95,7 @@ func New(cfg Config) (*Collector, error) {
 		TLS: tlsConfig, Logger: cfg.Logger, Codec: wire.Codec{},
 		Large:   []string{whorlv1.IngestService_Push_FullMethodName},
 		Quiet:   []string{whorlv1.IngestService_Ingest_FullMethodName, whorlv1.FeedService_Watch_FullMethodName},
+		Status:  c.statusOf,
 		OnPanic: func(string) { c.counters.panics.Add(1) },
 	})
 	c.register(batches)
@@ -112,6 +120,17 @@ func (c *Collector) register(batches *batchPool) {
 	if c.reflects() {
 		rpc.RegisterReflection(c.server)
 	}
+}
+
+// statusOf turns what a handler returned into what leaves. What nobody expected
+// is logged here and counted.
+func (c *Collector) statusOf(method string, err error) error {
+	st, known := toStatus(err)
+	if !known {
+		c.counters.internalErrors.Add(1)
+		c.cfg.Logger.Error("internal error", slog.String("method", method), slog.Any("err", err))
+	}
+	return st
 }
 
 // reflects decides on ReflectionAuto: what only this host can reach may show
@@ -202,8 +221,9 @@ func (c *Collector) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case failure = <-parts.failed:
+		// What still works ends in order; what waits for the part that failed runs
+		// into the deadline.
 		c.cfg.Logger.Error("a part of the collector failed: shutting down", slog.Any("err", failure))
-		stop(failure) // nothing more can be relied on
 	}
 	c.shutdown(&stopping{
 		stopTicks: stopTicks, ticksEnded: ticksEnded,

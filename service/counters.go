@@ -23,6 +23,7 @@ type counters struct {
 	eventsLate         atomic.Uint64 // evictions after the feed was closed, in a shutdown out of time
 	historiesThinned   atomic.Uint64 // connections shown or fed with a shortened history
 	panics             atomic.Uint64
+	internalErrors     atomic.Uint64 // calls that ended for a reason nobody expected
 
 	lostPackets  [len(lostReasons)]atomic.Uint64 // by reason, as probes told
 	fingerprints [ja4.NumTypes]atomic.Uint64     // refused by NoJA4Plus, by type
@@ -66,6 +67,7 @@ func (c *counters) drops() []*whorlv1.DropCounter {
 	add("watch.events_lost", c.eventsLost.Load())
 	add("feed.events_after_close", c.eventsLate.Load())
 	add("connections.histories_thinned", c.historiesThinned.Load())
-	add("panics", c.panics.Load())
+	add("calls.panics", c.panics.Load())
+	add("calls.internal_errors", c.internalErrors.Load())
 	return out
 }

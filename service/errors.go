@@ -77,6 +77,20 @@ func badNumber[T ~uint32 | ~uint64 | ~int64 | ~int](field string, got T, want st
 	)
 }
 
+// badLength is badField for something too long, too short or too many.
+func badLength(field string, got int, want string) error {
+	return withDetails(
+		status.Newf(codes.InvalidArgument, "%s: has length %d, want %s", field, got, want),
+		&errdetails.ErrorInfo{
+			Reason: ReasonBadField, Domain: ErrorDomain,
+			Metadata: map[string]string{"field": field, "got": strconv.Itoa(got), "want": want},
+		},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+			{Field: field, Description: "want length " + want},
+		}},
+	)
+}
+
 // failure is a status with a reason, metadata in pairs, and nothing else.
 func failure(code codes.Code, reason, message string, pairs ...string) error {
 	return withDetails(status.New(code, message), info(reason, pairs))
@@ -120,29 +134,26 @@ func errDraining() error {
 }
 
 // toStatus is the one place where the errors of the parts below become statuses.
-// A status stays what it is. What is not known here is our bug: the caller logs
-// it and the status tells nothing of our inside.
-func toStatus(err error) error {
-	if err == nil {
-		return nil
-	}
+// A status stays what it is. What is not known here is our bug: it must be logged,
+// for the status tells nothing of our inside.
+func toStatus(err error) (_ error, known bool) {
 	if _, ok := status.FromError(err); ok {
-		return err
+		return err, true
 	}
 	switch {
 	case errors.Is(err, context.Canceled):
-		return status.Error(codes.Canceled, "the call was cancelled")
+		return status.Error(codes.Canceled, "the call was cancelled"), true
 	case errors.Is(err, context.DeadlineExceeded):
-		return status.Error(codes.DeadlineExceeded, "the deadline of the call passed")
+		return status.Error(codes.DeadlineExceeded, "the deadline of the call passed"), true
 	case errors.Is(err, errStopping), errors.Is(err, feed.ErrClosed),
 		errors.Is(err, log.ErrClosed), errors.Is(err, tracker.ErrStopped):
-		return errDraining()
+		return errDraining(), true
 	case errors.Is(err, log.ErrTooLarge):
-		return failure(codes.ResourceExhausted, ReasonTooLarge, "the batch is larger than the log of this collector")
+		return failure(codes.ResourceExhausted, ReasonTooLarge, "the batch is larger than the log of this collector"), true
 	case errors.Is(err, tracker.ErrFull):
-		return failure(codes.ResourceExhausted, ReasonTooManyNames, "no room for another network or probe id")
+		return failure(codes.ResourceExhausted, ReasonTooManyNames, "no room for another network or probe id"), true
 	}
-	return status.Error(codes.Internal, "internal error")
+	return status.Error(codes.Internal, "internal error"), false
 }
 
 // quote is strconv.Quote of at most 80 bytes: what a caller sent comes back

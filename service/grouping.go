@@ -59,7 +59,7 @@ func newGrouping(req *whorlv1.CountRequest) (*grouping, error) {
 		return nil, nil
 	}
 	if n := len(req.GetGroupBy()); n > maxGroupBy {
-		return nil, badNumber("group_by (length)", n, fmt.Sprintf("at most %d", maxGroupBy))
+		return nil, badLength("group_by", n, fmt.Sprintf("at most %d", maxGroupBy))
 	}
 	g := &grouping{order: req.GetOrderBy(), limit: int(req.GetLimit()), groups: make(map[string]*group)}
 	if g.limit == 0 {

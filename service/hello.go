@@ -36,7 +36,7 @@ func checkHello(h *whorlv1.Hello) (log.Session, error) {
 		return log.Session{}, err
 	}
 	if n := len(h.GetSessionId()); n != sessionIDLen {
-		return log.Session{}, badNumber("hello.session_id (length)", n, fmt.Sprintf("%d random bytes", sessionIDLen))
+		return log.Session{}, badLength("hello.session_id", n, fmt.Sprintf("%d random bytes", sessionIDLen))
 	}
 	if [sessionIDLen]byte(h.GetSessionId()) == ([sessionIDLen]byte{}) {
 		return log.Session{}, badField(ReasonBadField, "hello.session_id", "all zero", "16 random bytes")
@@ -70,7 +70,7 @@ func checkHello(h *whorlv1.Hello) (log.Session, error) {
 // checkDescription bounds what is only shown.
 func checkDescription(h *whorlv1.Hello) error {
 	tooLong := func(field string, n, most int) error {
-		return badNumber(field+" (length)", n, fmt.Sprintf("at most %d", most))
+		return badLength(field, n, fmt.Sprintf("at most %d", most))
 	}
 	for _, s := range [...]struct{ field, text string }{
 		{"hello.probe_version", h.GetProbeVersion()},

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -15,6 +16,10 @@ import (
 // inboxFrames is how many messages of a stream are in memory: one is handled
 // while the next is received.
 const inboxFrames = 2
+
+// maxControlBytes bounds a message that is not a batch: the largest hello within
+// the limits of its fields.
+const maxControlBytes = 32 << 10
 
 // inbox is what a stream has received and its handler has not taken.
 type inbox struct {
@@ -75,6 +80,9 @@ func awaitHello(ctx context.Context, b *inbox) (*whorlv1.Hello, error) {
 			}
 			return nil, m.err
 		}
+		if len(m.frame.Data) > maxControlBytes {
+			return nil, badLength("hello", len(m.frame.Data), fmt.Sprintf("at most %d bytes", maxControlBytes))
+		}
 		_, other, err := wire.SplitIngest(m.frame.Data)
 		if err != nil {
 			return nil, failure(codes.InvalidArgument, ReasonBadMessage, err.Error())
@@ -82,6 +90,8 @@ func awaitHello(ctx context.Context, b *inbox) (*whorlv1.Hello, error) {
 		if other.GetHello() == nil {
 			return nil, failure(codes.InvalidArgument, ReasonBadMessage, "message: the first on a stream must be a hello")
 		}
+		// It is kept for as long as the probe is remembered.
+		other.GetHello().ProtoReflect().SetUnknown(nil)
 		return other.GetHello(), nil
 	case <-timer.C:
 		return nil, failure(codes.DeadlineExceeded, ReasonBadMessage, "no hello within "+helloWithin.String())

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -11,7 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/whorl-net/whorl/flow"
@@ -59,7 +57,7 @@ func (in *ingestService) Ingest(g ingestServerStream) error {
 
 	hello, err := awaitHello(ctx, inbox)
 	if err != nil {
-		return toStatus(err)
+		return err
 	}
 	session, err := checkHello(hello)
 	if err != nil {
@@ -73,15 +71,18 @@ func (in *ingestService) Ingest(g ingestServerStream) error {
 	}
 	s := newStream(session, in.durable, cancel)
 	if err := in.registry.claim(ctx, s, hello); err != nil {
-		return toStatus(err)
+		return err
 	}
 	// Whoever takes the place must find all that was admitted here applied.
-	defer in.registry.leave(s)
+	defer func() {
+		in.settle(s)
+		in.registry.leave(s)
+	}()
 
 	err = in.serve(ctx, s, hello, inbox, g)
 	in.logger.LogAttrs(ctx, slog.LevelInfo, "probe left",
 		slog.String("probe", session.Probe), slog.String("network", session.Network), slog.Any("err", err))
-	return toStatus(err)
+	return err
 }
 
 // serve runs a stream that has its place. When it returns, what it admitted is
@@ -91,8 +92,7 @@ func (in *ingestService) serve(ctx context.Context, s *stream, hello *whorlv1.He
 	if err := in.resume(ctx, s, hello); err != nil {
 		return err
 	}
-	defer in.settle(s)
-	s.answers <- in.welcome(s)
+	welcome := in.welcome(s)
 	in.logger.LogAttrs(ctx, slog.LevelInfo, "probe connected",
 		slog.String("probe", s.session.Probe), slog.String("network", s.session.Network),
 		slog.Uint64("applied", s.admitted), slog.Bool("live", s.session.Live))
@@ -102,7 +102,7 @@ func (in *ingestService) serve(ctx context.Context, s *stream, hello *whorlv1.He
 	sent := make(chan struct{})
 	in.receivers.Go(func() {
 		defer close(sent)
-		s.send(sendCtx, g.Send)
+		s.send(sendCtx, welcome, g.Send)
 	})
 	err := in.read(ctx, s, inbox)
 	in.settle(s)
@@ -225,6 +225,10 @@ func (in *ingestService) message(ctx context.Context, s *stream, m message) (fin
 	}
 	switch {
 	case other.GetReport() != nil:
+		if len(m.frame.Data) > maxControlBytes {
+			return false, badLength("report", len(m.frame.Data), "at most 32768 bytes")
+		}
+		other.GetReport().ProtoReflect().SetUnknown(nil) // it is kept
 		in.registry.reported(s, other.GetReport())
 		return false, nil
 	case other.GetFinish() != nil:
@@ -235,114 +239,6 @@ func (in *ingestService) message(ctx context.Context, s *stream, m message) (fin
 	}
 	in.counters.streamsBroken.Add(1)
 	return false, failure(codes.InvalidArgument, ReasonBadMessage, "message: empty, or of a kind this collector does not know")
-}
-
-// batch takes one encoded batch: appended once, acknowledged again, skipped for
-// good, or asked for again.
-func (in *ingestService) batch(ctx context.Context, s *stream, p []byte) error {
-	if len(p) > maxBatchBytes {
-		in.counters.batchesTooLarge.Add(1)
-		return in.skip(ctx, s, p, whorlv1.RejectReason_REJECT_REASON_TOO_LARGE,
-			fmt.Sprintf("batch has %d bytes, want at most %d", len(p), maxBatchBytes))
-	}
-	b := in.batches.get()
-	err := wire.DecodeBatch(p, b)
-	if err == nil && b.Sequence == 0 {
-		err = errors.New("sequence: 0, want 1 or more")
-	}
-	if err != nil {
-		in.batches.put(b)
-		in.counters.batchesInvalid.Add(1)
-		return in.skip(ctx, s, p, whorlv1.RejectReason_REJECT_REASON_INVALID, err.Error())
-	}
-	first, last := sequences(b)
-	switch judge(s.admitted, first, last) {
-	case verdictDuplicate:
-		in.batches.put(b)
-		poke(s.ackable) // say again how far it is
-		return nil
-	case verdictGap:
-		in.batches.put(b)
-		return in.askAgain(ctx, s, first)
-	}
-	in.withoutJA4Plus(b)
-	return in.append(ctx, s, b, len(p))
-}
-
-// skip takes a batch that cannot be used out of the way for good: an empty one
-// takes its number in the log. A batch whose number cannot be read ends the
-// stream, for nothing could tell the probe which one was meant.
-func (in *ingestService) skip(ctx context.Context, s *stream, p []byte, reason whorlv1.RejectReason, detail string) error {
-	sequence := readSequence(p)
-	if sequence == 0 {
-		in.counters.streamsBroken.Add(1)
-		return failure(codes.InvalidArgument, ReasonBadMessage, "batch: "+detail)
-	}
-	switch judge(s.admitted, sequence, sequence) {
-	case verdictDuplicate:
-		poke(s.ackable)
-		return nil
-	case verdictGap:
-		return in.askAgain(ctx, s, sequence)
-	}
-	in.logger.LogAttrs(ctx, slog.LevelWarn, "batch refused for good",
-		slog.String("probe", s.session.Probe), slog.Uint64("sequence", sequence), slog.String("err", detail))
-	if err := s.answer(ctx, reject(sequence, reason, detail)); err != nil {
-		return err
-	}
-	b := in.batches.get()
-	b.Sequence = sequence
-	return in.append(ctx, s, b, len(p))
-}
-
-// askAgain answers the first of a run of batches that came too early.
-func (in *ingestService) askAgain(ctx context.Context, s *stream, sequence uint64) error {
-	in.counters.batchesOutOfOrder.Add(1)
-	again := s.askedBack != 0 && sequence > s.askedBack
-	s.askedBack = sequence
-	if again {
-		return nil
-	}
-	return s.answer(ctx, reject(sequence, whorlv1.RejectReason_REJECT_REASON_OUT_OF_ORDER,
-		fmt.Sprintf("batch %d came where %d was next: send again from there", sequence, s.admitted+1)))
-}
-
-func reject(sequence uint64, reason whorlv1.RejectReason, detail string) *whorlv1.IngestResponse {
-	return &whorlv1.IngestResponse{Message: &whorlv1.IngestResponse_Reject{Reject: &whorlv1.Reject{
-		Sequence: sequence, Reason: reason, Detail: toValid(detail),
-	}}}
-}
-
-// answer queues resp for the sender; it blocks while a probe does not read.
-func (s *stream) answer(ctx context.Context, resp *whorlv1.IngestResponse) error {
-	select {
-	case s.answers <- resp:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// append admits b: it is in the log when append returns, and will be applied
-// whatever becomes of the stream.
-func (in *ingestService) append(ctx context.Context, s *stream, b *flow.Batch, n int) error {
-	before := s.admitted
-	_, last := sequences(b)
-	record := log.Record{
-		LogTime: time.Now().UnixNano(), Kind: log.KindBatch, Session: s.session,
-		Batch: b, Note: s.ticketFor(b, n, in.registry),
-	}
-	if in.durable {
-		record.Data = wire.AppendBatch(nil, b)
-	}
-	s.admit(last, n)
-	s.askedBack = 0
-	if _, err := in.log.Append(ctx, record); err != nil {
-		s.revoke(before, n)
-		return err
-	}
-	s.safe.Store(last)
-	return nil
 }
 
 // finish closes the session in the log and, when asked, has its connections
@@ -367,46 +263,4 @@ func (in *ingestService) finish(ctx context.Context, s *stream, flush bool) erro
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// withoutJA4Plus takes the fingerprints of licensed methods out, when this
-// collector refuses them.
-func (in *ingestService) withoutJA4Plus(b *flow.Batch) {
-	if !in.noJA4Plus {
-		return
-	}
-	kept := b.Fingerprints[:0]
-	for _, f := range b.Fingerprints {
-		if f.Type.Plus() {
-			in.counters.fingerprints[f.Type].Add(1)
-			continue
-		}
-		kept = append(kept, f)
-	}
-	clear(b.Fingerprints[len(kept):])
-	b.Fingerprints = kept
-}
-
-// readSequence finds the number of a batch whose content is not understood; 0
-// when there is none.
-func readSequence(p []byte) (sequence uint64) {
-	for len(p) > 0 {
-		num, typ, n := protowire.ConsumeTag(p)
-		if n < 0 {
-			return sequence
-		}
-		p = p[n:]
-		if num == 1 && typ == protowire.VarintType {
-			v, n := protowire.ConsumeVarint(p)
-			if n < 0 {
-				return sequence
-			}
-			sequence = v
-		}
-		if n = protowire.ConsumeFieldValue(num, typ, p); n < 0 {
-			return sequence
-		}
-		p = p[n:]
-	}
-	return sequence
 }

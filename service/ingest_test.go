@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/log"
 	"github.com/whorl-net/whorl/internal/wire"
 	"github.com/whorl-net/whorl/ja4"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
@@ -82,12 +84,16 @@ func TestGapIsAskedForAgain(t *testing.T) {
 	for n := uint64(2); n <= 4; n++ {
 		p.batch(packets(n, 0, 1))
 	}
-	p.acked(4) // fails on a second reject
+	p.acked(4)                // fails on a second reject
+	p.batch(packets(9, 0, 1)) // another gap, another answer
+	if rej := p.rejected(); rej.GetSequence() != 9 {
+		t.Errorf("reject %v, want one of 9", rej)
+	}
 	if n := r.totals().GetPacketsApplied(); n != 4 {
 		t.Errorf("%d packets applied, want 4", n)
 	}
-	if n := r.drop("ingest.batches_out_of_order"); n != 2 {
-		t.Errorf("%d batches out of order, want 2", n)
+	if n := r.drop("ingest.batches_out_of_order"); n != 3 {
+		t.Errorf("%d batches out of order, want 3", n)
 	}
 }
 
@@ -198,14 +204,14 @@ func TestBadHellosNameTheField(t *testing.T) {
 		{"hello.probe_id", func(h *whorlv1.Hello) { h.ProbeId = "" }},
 		{"hello.probe_id", func(h *whorlv1.Hello) { h.ProbeId = "a b" }},
 		{"hello.probe_id", func(h *whorlv1.Hello) { h.ProbeId = strings.Repeat("p", maxProbeIDLen+1) }},
-		{"hello.session_id (length)", func(h *whorlv1.Hello) { h.SessionId = []byte("short") }},
+		{"hello.session_id", func(h *whorlv1.Hello) { h.SessionId = []byte("short") }},
 		{"hello.session_id", func(h *whorlv1.Hello) { h.SessionId = make([]byte, 16) }},
 		{"hello.network", func(h *whorlv1.Hello) { h.Network = "no spaces" }},
 		{"hello.schema_version", func(h *whorlv1.Hello) { h.SchemaVersion = 99 }},
 		{"hello.kind", func(h *whorlv1.Hello) { h.Kind = 9 }},
 		{"hello.probe_time", func(h *whorlv1.Hello) { h.ProbeTime = &timestamppb.Timestamp{Nanos: -1} }},
-		{"hello.interfaces (length)", func(h *whorlv1.Hello) { h.Interfaces = make([]string, maxInterfaces+1) }},
-		{"hello.hostname (length)", func(h *whorlv1.Hello) { h.Hostname = strings.Repeat("h", 300) }},
+		{"hello.interfaces", func(h *whorlv1.Hello) { h.Interfaces = make([]string, maxInterfaces+1) }},
+		{"hello.hostname", func(h *whorlv1.Hello) { h.Hostname = strings.Repeat("h", 300) }},
 	} {
 		t.Run(tt.field, func(t *testing.T) {
 			r := newRig(t, Config{})
@@ -326,6 +332,91 @@ func TestNewStreamFencesTheOld(t *testing.T) {
 	if got := r.totals().GetPacketsApplied(); got != n {
 		t.Errorf("%d packets applied, want %d", got, n)
 	}
+}
+
+// gatedLog is a log whose records are read only while its gate is open: an
+// applier that is behind.
+type gatedLog struct {
+	log.Log
+	gate chan struct{}
+}
+
+type gatedReader struct {
+	log.Reader
+	gate chan struct{}
+}
+
+func (g gatedLog) Reader(after log.Position) (log.Reader, error) {
+	r, err := g.Log.Reader(after)
+	return gatedReader{r, g.gate}, err
+}
+
+func (g gatedReader) Next(ctx context.Context) ([]log.Record, error) {
+	select {
+	case <-g.gate:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return g.Reader.Next(ctx)
+}
+
+// A new stream waits until what the old one admitted is applied, however far
+// the applier is behind, and nothing of it is asked for again; Acks say what is
+// applied, not what is admitted.
+func TestFencingWaitsForTheApplier(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		memory, err := log.NewMemory(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate := make(chan struct{})
+		r := newRigWith(t, Config{}, gatedLog{memory, gate})
+		old, _ := r.report(helloOf("probe-1", "s1"))
+		for i := uint64(1); i <= 10; i++ {
+			old.batch(packets(i, 0, int(i)))
+		}
+		synctest.Wait()
+		if n := r.totals().GetPacketsApplied(); n != 0 {
+			t.Fatalf("%d packets applied behind a closed gate", n)
+		}
+		p := r.open()
+		p.send(&whorlv1.IngestRequest{Message: &whorlv1.IngestRequest_Hello{Hello: helloOf("probe-1", "s1")}})
+		time.Sleep(time.Minute)
+		close(gate)
+		if w := p.recv().GetWelcome(); w.GetAppliedSequence() != 10 || w.GetDurableSequence() != 10 {
+			t.Errorf("welcome %v, want applied and durable 10", w)
+		}
+		if n := r.totals().GetPacketsApplied(); n != 10 {
+			t.Errorf("%d packets applied at the welcome, want 10", n)
+		}
+		p.finish(false)
+	})
+}
+
+// A log that is full holds the probe back and loses nothing.
+func TestFullLogHoldsTheProbeBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		memory, err := log.NewMemory(4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate := make(chan struct{})
+		r := newRigWith(t, Config{}, gatedLog{memory, gate})
+		p, _ := r.report(helloOf("probe-1", "s1"))
+		const n = maxUnackedBatches
+		for i := uint64(1); i <= n; i++ {
+			p.batch(packets(i, 0, int(i)))
+		}
+		time.Sleep(10 * time.Second)
+		if st := memory.Stats(); st.Last >= n || st.Bytes > st.MaxBytes {
+			t.Errorf("log %+v: want fewer than %d records, within its bound", st, n)
+		}
+		close(gate)
+		if a := p.acked(n); a.GetAppliedSequence() != n {
+			t.Errorf("ack %v, want %d", a, n)
+		}
+		p.finish(false)
+	})
 }
 
 // Another session of a live probe id is refused until the first has been silent

@@ -54,7 +54,7 @@ func (ts *trackerService) All(ctx context.Context, req *whorlv1.AllRequest) (*wh
 		}
 	}
 	if l.walk.err != nil {
-		return nil, toStatus(l.walk.err)
+		return nil, l.walk.err
 	}
 	resp := &whorlv1.AllResponse{
 		TableSize:  ts.tracker.Count().Live,
@@ -85,7 +85,7 @@ func (ts *trackerService) Export(req *whorlv1.ExportRequest, out grpc.ServerStre
 		l.frames = frames{} // grpc has the old memory until it is sent
 	}
 	if l.walk.err != nil {
-		return toStatus(l.walk.err)
+		return l.walk.err
 	}
 	last := &whorlv1.ExportResponse{FeedCursor: cursor.String()}
 	wire.SetField1(last, l.frames.bytes)

@@ -51,7 +51,7 @@ func (in *ingestService) Push(ctx context.Context, req *whorlv1.PushRequest) (*w
 		record.Data = wire.AppendBatch(nil, b)
 	}
 	if _, err := in.log.Append(ctx, record); err != nil {
-		return nil, toStatus(err)
+		return nil, err
 	}
 	select {
 	case result := <-done:
@@ -62,7 +62,7 @@ func (in *ingestService) Push(ctx context.Context, req *whorlv1.PushRequest) (*w
 	case <-in.applierEnded:
 		return nil, errDraining()
 	case <-ctx.Done():
-		return nil, toStatus(context.Cause(ctx))
+		return nil, context.Cause(ctx)
 	}
 }
 
@@ -88,7 +88,7 @@ func (in *ingestService) pushed(ctx context.Context, req *whorlv1.PushRequest, n
 		session.ID = [16]byte(sum[:16])
 	}
 	if n := len(req.GetFlows()); n == 0 || n > maxPushFlows {
-		return log.Session{}, badNumber("flows (length)", n, fmt.Sprintf("1 to %d", maxPushFlows))
+		return log.Session{}, badLength("flows", n, fmt.Sprintf("1 to %d", maxPushFlows))
 	}
 	for i, f := range req.GetFlows() {
 		if err := pushFlow(fmt.Sprintf("flows[%d]", i), f, now, b); err != nil {
@@ -148,7 +148,7 @@ func addRuns(b *flow.Batch, index uint32, at int64, packets uint32, bytes uint64
 
 func pushFingerprints(path string, fs []*whorlv1.PushedFingerprint, index uint32, b *flow.Batch) error {
 	if len(fs) > maxPushFingerprints {
-		return badNumber(path+".fingerprints (length)", len(fs), fmt.Sprintf("at most %d", maxPushFingerprints))
+		return badLength(path+".fingerprints", len(fs), fmt.Sprintf("at most %d", maxPushFingerprints))
 	}
 	for k, f := range fs {
 		at := fmt.Sprintf("%s.fingerprints[%d]", path, k)

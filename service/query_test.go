@@ -379,7 +379,7 @@ func TestBadQueriesNameTheField(t *testing.T) {
 		{"filter", ReasonBadFilter, count(&whorlv1.CountRequest{Filter: "cause:idle"})},
 		{"group_by[1]", ReasonBadField, count(&whorlv1.CountRequest{GroupBy: []string{"app", "dst_prt"}})},
 		{"group_by[0]", ReasonBadField, count(&whorlv1.CountRequest{GroupBy: []string{"src_ip/129"}})},
-		{"group_by (length)", ReasonBadField, count(&whorlv1.CountRequest{GroupBy: make([]string, 5)})},
+		{"group_by", ReasonBadField, count(&whorlv1.CountRequest{GroupBy: make([]string, 5)})},
 		{"limit", ReasonBadField, count(&whorlv1.CountRequest{Limit: 1001})},
 		{"order_by", ReasonBadField, count(&whorlv1.CountRequest{OrderBy: 9})},
 		{"page_size", ReasonBadField, all(&whorlv1.AllRequest{PageSize: 5001})},

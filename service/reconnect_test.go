@@ -32,8 +32,7 @@ func (c cutConn) Read(p []byte) (int, error) {
 
 func (c cutConn) Write(p []byte) (int, error) {
 	if left := c.left.Load(); int64(len(p)) > left && left > 0 {
-		n, _ := c.Conn.Write(p[:left]) // half a frame arrives
-		return c.count(n, errCut)
+		return c.count(c.Conn.Write(p[:left])) // half a frame arrives
 	}
 	return c.count(c.Conn.Write(p))
 }

@@ -48,6 +48,19 @@ type rig struct {
 // newRig starts a collector. What it starts has ended when the test has.
 func newRig(t *testing.T, cfg Config) *rig {
 	t.Helper()
+	return newRigWith(t, cfg, nil)
+}
+
+// newRigWith is newRig with another log, unless that is nil.
+func newRigWith(t *testing.T, cfg Config, l log.Log) *rig {
+	t.Helper()
+	if l == nil {
+		memory, err := log.NewMemory(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l = memory
+	}
 	r := &rig{t: t, listener: bufconn.Listen(256 << 10), ended: make(chan error, 1)}
 	cfg.Listeners = []net.Listener{r.listener}
 	if cfg.Tracker.Shards == 0 {
@@ -57,7 +70,7 @@ func newRig(t *testing.T, cfg Config) *rig {
 		cfg.Tracker.MaxConnections = 20_000
 	}
 	var err error
-	if r.collector, err = New(cfg); err != nil {
+	if r.collector, err = newCollector(cfg, l); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())

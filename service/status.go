@@ -82,9 +82,17 @@ func (c *Collector) drops(totals tracker.Totals, refusedEvents uint64) []*whorlv
 }
 
 // ListProbes describes the probes that are connected and, when asked, those that
-// were.
+// were. The answer has no pages: when labels would make it larger than every
+// client takes, probes at the end are listed without theirs.
 func (ss *statusService) ListProbes(_ context.Context, req *whorlv1.ListProbesRequest) (*whorlv1.ListProbesResponse, error) {
-	return &whorlv1.ListProbesResponse{Probes: ss.c.registry.list(req.GetIncludeGone())}, nil
+	probes := ss.c.registry.list(req.GetIncludeGone())
+	bytes := 0
+	for _, p := range probes {
+		if bytes += proto.Size(p); bytes > maxPageBytes {
+			p.Labels = nil
+		}
+	}
+	return &whorlv1.ListProbesResponse{Probes: probes}, nil
 }
 
 // ListFingerprints is not there yet.
@@ -116,7 +124,7 @@ func (ss *statusService) FlushConnections(ctx context.Context, req *whorlv1.Flus
 			}
 		}
 		if w.err != nil {
-			return nil, toStatus(w.err)
+			return nil, w.err
 		}
 		return &whorlv1.FlushConnectionsResponse{Matched: matched}, nil
 	}
@@ -125,7 +133,7 @@ func (ss *statusService) FlushConnections(ctx context.Context, req *whorlv1.Flus
 	}
 	matched, err := ss.flush(ctx, req, now)
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, err
 	}
 	return &whorlv1.FlushConnectionsResponse{Matched: matched}, nil
 }

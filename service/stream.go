@@ -123,10 +123,15 @@ func poke(c chan struct{}) {
 	}
 }
 
-// send sends answers and, whenever something was applied, one cumulative Ack:
-// Acks that pile up behind a slow reader become one. It ends after a nil answer,
-// which is the last Ack, or when ctx does; an error of Send ends the stream.
-func (s *stream) send(ctx context.Context, out func(*whorlv1.IngestResponse) error) {
+// send sends the welcome, then answers and, whenever something was applied, one
+// cumulative Ack: Acks that pile up behind a slow reader become one. It ends
+// after a nil answer, which is the last Ack, or when ctx does; an error of Send
+// ends the stream.
+func (s *stream) send(ctx context.Context, welcome *whorlv1.IngestResponse, out func(*whorlv1.IngestResponse) error) {
+	if err := out(welcome); err != nil {
+		s.end(err)
+		return
+	}
 	for {
 		var resp *whorlv1.IngestResponse
 		last := false

@@ -138,7 +138,7 @@ func (ts *trackerService) Count(ctx context.Context, req *whorlv1.CountRequest) 
 		}
 	}
 	if w.err != nil {
-		return nil, toStatus(w.err)
+		return nil, w.err
 	}
 	if groups != nil {
 		resp.Groups, resp.OtherGroups = groups.top()

@@ -54,7 +54,7 @@ func (fs *feedService) Watch(req *whorlv1.WatchRequest, out grpc.ServerStreaming
 		return err
 	}
 	w.out = newOutbox(out.Context(), out, fs.senders)
-	return toStatus(w.run(out.Context()))
+	return w.run(out.Context())
 }
 
 // watch is one subscription.

@@ -357,7 +357,7 @@ func TestStuckSubscriberHoldsUpNobody(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		stuck := r.watch(t.Context(), &whorlv1.WatchRequest{Subscriber: "stuck"})
-		const readers, each, rounds = 19, 1000, 6
+		const readers, each, rounds = 19, 500, 4
 		type result struct {
 			n    int
 			last uint64
@@ -448,4 +448,53 @@ func TestResumedWatchesAddUpToTheFeed(t *testing.T) {
 	}
 	writer.Wait()
 	dense(t, got, 1)
+}
+
+// A reader that falls out of the feed while it is connected is told what it lost,
+// to the eviction, and goes on; what it got and what it lost add up.
+func TestSlowReaderIsToldWhatItLost(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRig(t, smallFeed())
+		conn := r.dial() // of its own: it must not fill the window of others
+		defer conn.Close()
+		w, err := whorlv1.NewFeedServiceClient(conn).Watch(t.Context(), &whorlv1.WatchRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Header(); err != nil {
+			t.Fatal(err)
+		}
+		const total = 8000
+		for i := range total / 1000 {
+			r.evict(fmt.Sprint("s", i), 1000)
+		}
+		next, lost, gaps := uint64(1), uint64(0), 0
+		for next <= total {
+			resp, err := w.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if g := resp.GetGap(); g != nil {
+				gaps++
+				if g.GetCause() != whorlv1.GapCause_GAP_CAUSE_SLOW_READER || g.GetFirstLostSequence() != next ||
+					g.GetLostCount() != g.GetLastLostSequence()-g.GetFirstLostSequence()+1 {
+					t.Errorf("gap %v at %d: want slow_reader from there, with an exact count", g, next)
+				}
+				next = g.GetLastLostSequence() + 1
+				lost += g.GetLostCount()
+			}
+			for _, e := range resp.GetEvictions() {
+				if e.GetSequence() != next {
+					t.Fatalf("sequence %d, want %d", e.GetSequence(), next)
+				}
+				next++
+			}
+		}
+		if gaps == 0 || lost == 0 {
+			t.Errorf("%d gaps of %d, want some", gaps, lost)
+		}
+		if subs := r.totals().GetSubscribers(); len(subs) != 1 || subs[0].GetLost() != lost || subs[0].GetBacklog() != 0 {
+			t.Errorf("status %v: want %d lost and no backlog", subs, lost)
+		}
+	})
 }

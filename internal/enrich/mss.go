@@ -13,7 +13,10 @@ func MSS(ja4t string) (uint16, bool) {
 		}
 		if part == 2 {
 			n, err := strconv.ParseUint(ja4t[start:i], 10, 16)
-			return uint16(n), err == nil && n > 0
+			if err != nil {
+				return 0, false // ParseUint gives the greatest number for one too large
+			}
+			return uint16(n), n > 0
 		}
 		part++
 		start = i + 1
@@ -50,7 +53,6 @@ var links = map[int]string{
 	1440:  "VXLAN overlay, tunnel or VPN",
 	1430:  "cellular network",
 	1428:  "cellular network",
-	1426:  "likely VPN, tunnel or mobile network",
 	1420:  "WireGuard or IPsec VPN",
 	1412:  "WireGuard VPN over PPPoE",
 	1400:  "generic tunnel, VPN or mobile network",
@@ -74,13 +76,10 @@ func Tunnel(mss uint16, ipv6 bool) string {
 	if mss == 0 {
 		return ""
 	}
-	overhead := overhead4
-	if ipv6 {
-		overhead = overhead6
-	} else if class, ok := exact4[mss]; ok {
+	if class, ok := exact4[mss]; ok && !ipv6 {
 		return class
 	}
-	mtu := int(mss) + overhead
+	mtu := MTU(mss, ipv6)
 	if class, ok := links[mtu]; ok {
 		return class
 	}

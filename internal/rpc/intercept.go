@@ -23,6 +23,7 @@ func unaryInterceptors(cfg ServerConfig) []grpc.UnaryServerInterceptor {
 		markMethodUnary,
 		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(onPanic(cfg))),
 		limitUnary(cfg.Large),
+		statusUnary(cfg),
 	}
 }
 
@@ -35,6 +36,7 @@ func streamInterceptors(cfg ServerConfig) []grpc.StreamServerInterceptor {
 			logging.StreamServerInterceptor(logTo(cfg.Logger), loggingOptions()...), loud),
 		recoverStream(cfg),
 		limitStream,
+		statusStream(cfg),
 	}
 }
 
@@ -129,6 +131,26 @@ func (s *limitedStream) RecvMsg(m any) error {
 		return err
 	}
 	return checkSize(m)
+}
+
+func statusUnary(cfg ServerConfig) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		resp, err := handler(ctx, req)
+		if err != nil && cfg.Status != nil {
+			err = cfg.Status(info.FullMethod, err)
+		}
+		return resp, err
+	}
+}
+
+func statusStream(cfg ServerConfig) grpc.StreamServerInterceptor {
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		err := handler(srv, ss)
+		if err != nil && cfg.Status != nil {
+			err = cfg.Status(info.FullMethod, err)
+		}
+		return err
+	}
 }
 
 func checkSize(req any) error {

@@ -31,14 +31,17 @@ type ServerConfig struct {
 	// Quiet names streaming methods that log by themselves: no interceptor
 	// looks at their messages.
 	Quiet []string
+	// Status, when not nil, turns the error a handler of method returned into the
+	// status that leaves, innermost of all interceptors.
+	Status func(method string, err error) error
 	// OnPanic, when not nil, is told the full method name of each recovered
 	// panic, to count it.
 	OnPanic func(method string)
 }
 
 // NewServer returns a server with Whorl's limits, keepalive and interceptors.
-// Outside in they are: logging, recovery, size of requests. It serves nothing
-// until something is registered.
+// Outside in they are: logging, recovery, size of requests, status of errors. It
+// serves nothing until something is registered.
 func NewServer(cfg ServerConfig) *grpc.Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

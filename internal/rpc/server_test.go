@@ -3,6 +3,7 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -15,7 +16,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
-	reflectionalpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 )
@@ -162,16 +162,50 @@ func TestReflectionSpeaksBothVersions(t *testing.T) {
 	if err != nil || len(resp.GetListServicesResponse().GetService()) == 0 {
 		t.Errorf("v1: %v, %v; want services", resp, err)
 	}
-	alpha, err := reflectionalpha.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
+	// The messages of the older version are the same but for their package.
+	alpha, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true},
+		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := alpha.Send(&reflectionalpha.ServerReflectionRequest{MessageRequest: &reflectionalpha.ServerReflectionRequest_ListServices{}}); err != nil {
+	if err := alpha.SendMsg(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
 		t.Fatal(err)
 	}
-	if resp, err := alpha.Recv(); err != nil || len(resp.GetListServicesResponse().GetService()) == 0 {
+	resp = new(reflectionpb.ServerReflectionResponse)
+	if err := alpha.RecvMsg(resp); err != nil || len(resp.GetListServicesResponse().GetService()) == 0 {
 		t.Errorf("v1alpha: %v, %v; want services", resp, err)
 	}
+}
+
+// An error without a status becomes what the server's Status makes of it, once.
+func TestErrorsAreTurnedIntoStatusesAtTheEdge(t *testing.T) {
+	s := NewServer(ServerConfig{Status: func(method string, err error) error {
+		return status.Errorf(codes.DataLoss, "%s: %v", method, err)
+	}})
+	healthpb.RegisterHealthServer(s, failing{})
+	client := healthpb.NewHealthClient(serve(t, s))
+	if _, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{}); status.Convert(err).Message() != healthpb.Health_Check_FullMethodName+": plain" {
+		t.Errorf("unary: %v", err)
+	}
+	stream, err := client.Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); status.Convert(err).Message() != healthpb.Health_Watch_FullMethodName+": plain" {
+		t.Errorf("stream: %v", err)
+	}
+}
+
+type failing struct {
+	healthpb.UnimplementedHealthServer
+}
+
+func (failing) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	return nil, errors.New("plain")
+}
+
+func (failing) Watch(*healthpb.HealthCheckRequest, grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+	return errors.New("plain")
 }
 
 // A whole server and client speak TLS with the options of this package.
