@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -16,6 +17,9 @@ import (
 	"github.com/whorl-net/whorl/ja4"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
+
+// defaultPushProbe is the probe of a push that names none.
+const defaultPushProbe = "push"
 
 // Limits of one Push.
 const (
@@ -69,22 +73,23 @@ func (in *ingestService) Push(ctx context.Context, req *whorlv1.PushRequest) (*w
 // pushed checks req and fills b. Sequence 0 marks a push in the log; the session
 // id is what makes an idempotency key unique.
 func (in *ingestService) pushed(ctx context.Context, req *whorlv1.PushRequest, now time.Time, b *flow.Batch) (log.Session, error) {
-	if err := checkName("probe_id", req.GetProbeId(), maxProbeIDLen); err != nil {
+	probe := cmp.Or(req.GetProbeId(), defaultPushProbe)
+	if err := checkName("probe_id", probe, maxProbeIDLen); err != nil {
 		return log.Session{}, err
 	}
-	if err := checkIdentity(ctx, "probe_id", req.GetProbeId()); err != nil {
+	if err := checkIdentity(ctx, "probe_id", probe); err != nil {
 		return log.Session{}, err
 	}
 	network := networkOf(req.GetNetwork())
 	if err := flow.CheckNetwork(network); err != nil {
 		return log.Session{}, badField(ReasonBadField, "network", network, "1 to 63 letters, digits, dots, dashes or underscores")
 	}
-	session := log.Session{Probe: req.GetProbeId(), Network: network, Live: true}
+	session := log.Session{Probe: probe, Network: network, Live: true}
 	if key := req.GetIdempotencyKey(); key != "" {
 		if err := checkName("idempotency_key", key, maxPushKeyLen); err != nil {
 			return log.Session{}, err
 		}
-		sum := sha256.Sum256([]byte(req.GetProbeId() + "\x00" + key))
+		sum := sha256.Sum256([]byte(probe + "\x00" + key))
 		session.ID = [16]byte(sum[:16])
 	}
 	if n := len(req.GetFlows()); n == 0 || n > maxPushFlows {
@@ -98,7 +103,7 @@ func (in *ingestService) pushed(ctx context.Context, req *whorlv1.PushRequest, n
 	if err := wire.CheckBatch(b); err != nil {
 		return log.Session{}, badField(ReasonBadField, "flows", err.Error(), "a batch within the limits")
 	}
-	return session, in.names.admit(network, req.GetProbeId())
+	return session, in.names.admit(network, probe)
 }
 
 // pushFlow appends one flow: its tuple, its packets as runs, its fingerprints.

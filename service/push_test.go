@@ -41,6 +41,24 @@ func TestPushIsVisibleWhenItReturns(t *testing.T) {
 	}
 }
 
+// A push that names no probe is the probe "push".
+func TestPushWithoutProbe(t *testing.T) {
+	r := newRig(t, Config{})
+	req := pushOf("")
+	req.ProbeId = ""
+	resp, err := r.ingest.Push(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.tracker.Get(t.Context(), &whorlv1.GetRequest{Target: &whorlv1.GetRequest_Id{Id: resp.GetConnectionIds()[0]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := got.GetConnection().GetObservers(); len(o) != 1 || o[0].GetProbeId() != "push" {
+		t.Errorf("observers %v: want the probe push", o)
+	}
+}
+
 // The same pair of probe and key counts once; another key, another probe or no
 // key counts again.
 func TestPushIsIdempotentByKey(t *testing.T) {
@@ -87,7 +105,7 @@ func TestBadPushesNameTheField(t *testing.T) {
 		field, reason string
 		damage        func(*whorlv1.PushRequest)
 	}{
-		{"probe_id", ReasonBadField, func(p *whorlv1.PushRequest) { p.ProbeId = "" }},
+		{"probe_id", ReasonBadField, func(p *whorlv1.PushRequest) { p.ProbeId = "a b" }},
 		{"idempotency_key", ReasonBadField, func(p *whorlv1.PushRequest) { p.IdempotencyKey = "a b" }},
 		{"network", ReasonBadField, func(p *whorlv1.PushRequest) { p.Network = "@" }},
 		{"flows", ReasonBadField, func(p *whorlv1.PushRequest) { p.Flows = nil }},

@@ -1557,7 +1557,7 @@ type PushedFlow struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
 	// Packets, 0 = 1.
 	Packets uint32 `protobuf:"varint,7,opt,name=packets,proto3" json:"packets,omitempty"`
-	// Bytes on the wire of all of them, at most 4294967295.
+	// Bytes on the wire of all of them, at most 2^40, and 4294967295 per packet.
 	Bytes uint64 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// At most 64.
 	Fingerprints []*PushedFingerprint `protobuf:"bytes,9,rep,name=fingerprints,proto3" json:"fingerprints,omitempty"`
