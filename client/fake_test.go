@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -240,7 +241,9 @@ func encodedSize(b *flow.Batch) int { return len(ingestRequest(1, wire.AppendBat
 func running(t *testing.T, r *Reporter) <-chan error {
 	t.Helper()
 	ended := make(chan error, 1)
-	ctx, cancel := context.WithCancel(context.Background())
+	// In a bubble an hour is nothing; without an end a reporter that never gives
+	// up would keep the clock of the bubble running for ever.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	var wg sync.WaitGroup
 	wg.Go(func() { ended <- r.Run(ctx) })
 	t.Cleanup(func() { cancel(); wg.Wait() })

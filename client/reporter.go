@@ -21,8 +21,8 @@ const (
 	DefaultReportInterval = 5 * time.Second
 )
 
-// minBufferBytes holds a few of the largest batches a probe cuts.
-const minBufferBytes = 256 << 10
+// MinBufferBytes holds a few of the largest batches a probe cuts.
+const MinBufferBytes = 256 << 10
 
 // FullPolicy says what Report does when the buffer is full.
 type FullPolicy uint8
@@ -182,8 +182,8 @@ func (cfg *ReporterConfig) setDefaults(c *Client) error {
 	if cfg.Logger == nil {
 		cfg.Logger = c.opts.logger
 	}
-	if cfg.BufferBytes < minBufferBytes {
-		return fmt.Errorf("a buffer of %d bytes is too small, want at least %d", cfg.BufferBytes, minBufferBytes)
+	if cfg.BufferBytes < MinBufferBytes {
+		return fmt.Errorf("a buffer of %d bytes is too small, want at least %d", cfg.BufferBytes, MinBufferBytes)
 	}
 	return flow.CheckNetwork(cfg.Network)
 }

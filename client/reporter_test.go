@@ -96,10 +96,10 @@ func TestReporterStopsAtWindowZero(t *testing.T) {
 func TestReporterBlocksWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &ingest{hold: make(chan struct{}), window: 1000}
-		r := mustReporter(t, serve(t, s.register), ReporterConfig{BufferBytes: minBufferBytes})
+		r := mustReporter(t, serve(t, s.register), ReporterConfig{BufferBytes: MinBufferBytes})
 		ended := running(t, r)
 		b := testBatch(4000)
-		room := minBufferBytes / encodedSize(b)
+		room := MinBufferBytes / encodedSize(b)
 		for range room {
 			if err := r.Report(t.Context(), b); err != nil {
 				t.Fatal(err)
@@ -146,7 +146,7 @@ func TestReporterDropsOldestAsOneLostRecord(t *testing.T) {
 			}
 			return nil
 		}
-		r := mustReporter(t, serve(t, s.register), ReporterConfig{BufferBytes: minBufferBytes, Full: DropOldest, Live: true})
+		r := mustReporter(t, serve(t, s.register), ReporterConfig{BufferBytes: MinBufferBytes, Full: DropOldest, Live: true})
 		ended := running(t, r)
 		b := testBatch(4000)
 		const batches = 100
@@ -156,7 +156,7 @@ func TestReporterDropsOldestAsOneLostRecord(t *testing.T) {
 			}
 			balanced(t, r.Stats())
 		}
-		kept := minBufferBytes / encodedSize(b)
+		kept := MinBufferBytes / encodedSize(b)
 		if got := r.Stats(); got.LostBatches != uint64(batches-kept) {
 			t.Errorf("%d batches given up of %d, want %d: %d fit", got.LostBatches, batches, batches-kept, kept)
 		}
@@ -174,6 +174,9 @@ func TestReporterDropsOldestAsOneLostRecord(t *testing.T) {
 			Packets: 4000 * uint64(batches-kept), Bytes: 400_000 * uint64(batches-kept), Reason: "ring-full"}
 		if !proto.Equal(s.records[0], want) {
 			t.Errorf("Lost record %v, want %v", s.records[0], want)
+		}
+		if got := r.Stats(); got.LostPackets != s.lost || got.LostBatches != uint64(batches-kept) {
+			t.Errorf("stats %+v, want %d packets lost, as the record says", got, s.lost)
 		}
 		if s.packets+s.lost != 4000*batches {
 			t.Errorf("%d counted + %d lost, want %d", s.packets, s.lost, 4000*batches)
@@ -194,7 +197,7 @@ func TestReporterNeverGivesUpWhatMayBeCounted(t *testing.T) {
 			}
 			return nil
 		}
-		r := mustReporter(t, serve(t, s.register), ReporterConfig{BufferBytes: minBufferBytes, Full: DropOldest})
+		r := mustReporter(t, serve(t, s.register), ReporterConfig{BufferBytes: MinBufferBytes, Full: DropOldest})
 		ended := running(t, r)
 		b := testBatch(4000)
 		for i := range 60 {
@@ -445,4 +448,26 @@ func TestReporterConfigIsChecked(t *testing.T) {
 			t.Errorf("Reporter(%+v) accepted it", cfg)
 		}
 	}
+}
+
+// BenchmarkReport: one batch of 4,000 packets into a full buffer that drops its
+// oldest: encode, copy once, give one up.
+func BenchmarkReport(b *testing.B) {
+	c, err := Dial(b.Context(), "localhost:1", WithLazy())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	r, err := c.Reporter(ReporterConfig{BufferBytes: MinBufferBytes, Full: DropOldest})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := testBatch(4000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.Report(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(4000*float64(b.N)/b.Elapsed().Seconds(), "packets/s")
 }

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/whorl-net/whorl/internal/rpc"
+)
+
+// defaultAdmin is where the admin server listens unless told otherwise. If it
+// is taken, by another collector of this host perhaps, one goes on without.
+const defaultAdmin = "127.0.0.1:9750"
+
+// adminOff turns the admin server off.
+const adminOff = "off"
+
+func checkAdmin(addr string, insecure bool) error {
+	if addr == adminOff {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return fmt.Errorf("--admin-listen %s: want HOST:PORT or off", addr)
+	}
+	return rpc.CheckListen(addr, false, insecure)
+}
+
+// adminServer answers GET /healthz (the process lives) and /readyz (the
+// collector serves) over HTTP, and profiles if asked to. A nil adminServer is
+// one that is off.
+type adminServer struct {
+	listener net.Listener
+	server   http.Server
+	ready    atomic.Bool
+}
+
+// admin opens the admin address; nil when it is off.
+func (f *collectorFlags) admin(c *console) (*adminServer, error) {
+	if f.AdminListen == adminOff {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", f.AdminListen)
+	if errors.Is(err, syscall.EADDRINUSE) && f.AdminListen == defaultAdmin {
+		c.logger.Warn("the admin address is taken: going on without", "addr", f.AdminListen)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	a := &adminServer{listener: l}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", a.readyz)
+	if f.Pprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	a.server = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
+	return a, nil
+}
+
+func (a *adminServer) readyz(w http.ResponseWriter, _ *http.Request) {
+	if !a.ready.Load() {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// about is what a line about the collector says of it.
+func (a *adminServer) about() string {
+	if a == nil {
+		return ""
+	}
+	return fmt.Sprintf(", http://%s (health)", a.listener.Addr())
+}
+
+// during serves while run runs, and returns what it returns. It is ready until
+// ctx ends, so that a balancer looks elsewhere while the collector drains.
+func (a *adminServer) during(ctx context.Context, run func(context.Context) error) error {
+	if a == nil {
+		return run(ctx)
+	}
+	served := make(chan error, 1)
+	go func() { served <- a.server.Serve(a.listener) }()
+	a.ready.Store(true)
+	stop := context.AfterFunc(ctx, func() { a.ready.Store(false) })
+	defer stop()
+	err := run(ctx)
+	a.ready.Store(false)
+	a.server.Close()
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("admin: %w", serveErr))
+	}
+	return err
+}

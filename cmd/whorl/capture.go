@@ -1,0 +1,124 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/probe"
+	"github.com/whorl-net/whorl/probe/bpf"
+	"github.com/whorl-net/whorl/probe/capture"
+)
+
+// captureFlags are those of probe and run: what to read and what to make of it.
+type captureFlags struct {
+	Filter  []string `arg:"" optional:"" placeholder:"FILTER" help:"Capture filter: host, net, port, portrange, ip, tcp, vlan …, joined by and, or, not."`
+	BPFFile string   `group:"capture" name:"bpf-file" placeholder:"FILE" help:"A filter made by tcpdump -ddd for the same interface or file."`
+
+	Interface      []string `group:"capture" short:"i" placeholder:"NAME" xor:"source" help:"Capture an interface; repeat for several."`
+	ListInterfaces bool     `group:"capture" short:"D" help:"List the interfaces, then exit."`
+	Read           []string `group:"capture" short:"r" placeholder:"FILE" xor:"source" help:"Read a capture file; repeat for several, in order; - is standard input."`
+	Count          uint64   `group:"capture" short:"c" placeholder:"N" help:"Stop after N packets (default 0: never)."`
+	Ring           size     `group:"capture" default:"32MiB" placeholder:"SIZE" help:"Kernel ring per queue (default ${default})."`
+	Fanout         int      `group:"capture" default:"1" placeholder:"N" help:"Queues per interface (default ${default})."`
+	Outer          bool     `group:"capture" help:"The outer addresses of tunnelled packets instead of the innermost."`
+	Speed          speed    `group:"capture" default:"max" placeholder:"SPEED" help:"With -r: max, or a multiple of capture speed such as 1x or 10x (default ${default})."`
+	Retime         bool     `group:"capture" help:"With -r: shift times so that the first packet is now."`
+	typeFlags
+
+	Network      string            `group:"report" default:"default" placeholder:"NAME" help:"Scope of addresses and of new (default ${default})."`
+	ProbeID      string            `group:"report" placeholder:"NAME" help:"Name of this probe (default: host name)."`
+	Label        map[string]string `group:"report" placeholder:"K=V" mapsep:"," help:"Label shown by whorl probes; repeat."`
+	Coalesce     time.Duration     `group:"report" default:"0s" placeholder:"DURATION" help:"Merge packets of one flow and direction for this long (default 0: never)."`
+	BatchPackets int               `group:"report" default:"0" placeholder:"N" help:"Packets per batch at most (default 0: some 4,000, or what 200 ms bring)."`
+	Flush        bool              `group:"report" help:"With -r: at the end evict this session's connections, cause flush."`
+	Buffer       size              `group:"report" default:"64MiB" placeholder:"SIZE" help:"Batches held while the collector is away (default ${default})."`
+}
+
+func (f *captureFlags) check() error {
+	if f.ListInterfaces {
+		return nil
+	}
+	switch {
+	case len(f.Interface) == 0 && len(f.Read) == 0:
+		return errors.New("nothing to read: give -i INTERFACE or -r FILE")
+	case f.BPFFile != "" && len(f.Filter) > 0:
+		return errors.New("both a filter and --bpf-file: give one of them")
+	case f.live() && (f.Speed != 0 || f.Retime || f.Flush):
+		return errors.New("--speed, --retime and --flush are for -r")
+	case f.Fanout < 1 || f.Fanout > 64:
+		return errors.New("--fanout: want 1 to 64")
+	case f.BatchPackets < 0:
+		return errors.New("--batch-packets: want 0 or more")
+	case f.Buffer < client.MinBufferBytes:
+		return fmt.Errorf("--buffer: want at least %v", size(client.MinBufferBytes))
+	case f.Coalesce < 0:
+		return errors.New("--coalesce: want 0 or more")
+	}
+	if err := flow.CheckNetwork(f.Network); err != nil {
+		return err
+	}
+	if _, err := f.set(); err != nil {
+		return err
+	}
+	return bpf.Check(f.words())
+}
+
+func (f *captureFlags) live() bool { return len(f.Interface) > 0 }
+
+func (f *captureFlags) words() string { return strings.Join(f.Filter, " ") }
+
+// speed is a multiple of capture speed; 0 is as fast as possible.
+type speed float64
+
+// UnmarshalText reads "max" or "10x".
+func (s *speed) UnmarshalText(text []byte) error {
+	if string(text) == "max" {
+		*s = 0
+		return nil
+	}
+	number, isMultiple := strings.CutSuffix(string(text), "x")
+	v, err := strconv.ParseFloat(number, 64)
+	if !isMultiple || err != nil || !(v > 0 && v <= 1e6) {
+		return fmt.Errorf("%q is not max or a multiple such as 1x or 10x", text)
+	}
+	*s = speed(v)
+	return nil
+}
+
+// String is the form UnmarshalText reads.
+func (s speed) String() string {
+	if s == 0 {
+		return "max"
+	}
+	return fmt.Sprintf("%gx", float64(s))
+}
+
+// probeConfig is what to make of packets.
+func (f *captureFlags) probeConfig(c *console) (probe.Config, error) {
+	set, err := f.set()
+	return probe.Config{
+		Types: set, Outer: f.Outer, Count: f.Count, Speed: float64(f.Speed), Retime: f.Retime,
+		Coalesce: f.Coalesce, Live: f.live(),
+		OnPanic: func(in *capture.Packet, cause any, stack []byte) {
+			c.logger.Error("a packet hit a bug of ours and was skipped", "cause", cause, "bytes", len(in.Data), "stack", string(stack))
+		},
+	}, err
+}
+
+// reporterConfig is how to report.
+func (f *captureFlags) reporterConfig(c *console, counters func() client.Counters) client.ReporterConfig {
+	full := client.Block
+	if f.live() {
+		full = client.DropOldest
+	}
+	return client.ReporterConfig{
+		ProbeID: f.ProbeID, Network: f.Network, Live: f.live() || f.Retime, Version: thisBuild().Version,
+		Interfaces: f.Interface, Labels: f.Label, BufferBytes: int(f.Buffer), Full: full,
+		MustConnect: !f.live(), Counters: counters, Logger: c.logger,
+	}
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/whorl-net/whorl/internal/rpc"
+	"github.com/whorl-net/whorl/service"
+	"github.com/whorl-net/whorl/tracker"
+)
+
+// collectorCmd is a collector.
+type collectorCmd struct {
+	collectorFlags
+	ja4plusFlag
+}
+
+func (*collectorCmd) examples() []string {
+	return []string{
+		"whorl collector",
+		"whorl collector --listen 0.0.0.0:4750 --tls-cert col.pem --tls-key col.key --tls-client-ca ca.pem",
+	}
+}
+
+// collectorFlags are those of collector and run.
+type collectorFlags struct {
+	Listen      []string `group:"listen" default:"127.0.0.1:4750" placeholder:"ADDR" help:"Addresses for gRPC (default ${default}). Beyond loopback it needs TLS, or --insecure."`
+	TLSCert     string   `group:"listen" name:"tls-cert" placeholder:"FILE" help:"Certificate; re-read on change."`
+	TLSKey      string   `group:"listen" name:"tls-key" placeholder:"FILE" help:"Its key; re-read on change."`
+	TLSClientCA string   `group:"listen" name:"tls-client-ca" placeholder:"FILE" help:"Ask clients for a certificate signed by these; re-read on change."`
+	AdminListen string   `group:"listen" default:"127.0.0.1:9750" placeholder:"ADDR" help:"Address for /healthz and /readyz over HTTP; off disables it (default ${default})."`
+	Pprof       bool     `group:"listen" help:"Serve profiles on the admin address."`
+	Insecure    bool     `group:"listen" help:"Allow addresses beyond loopback without TLS: whoever reaches them may read and report."`
+	Reflection  string   `group:"listen" enum:"auto,on,off" default:"auto" placeholder:"WHEN" help:"gRPC reflection: auto (on loopback), on or off (default ${default})."`
+
+	Durability     string `group:"table" enum:"memory,disk" default:"memory" placeholder:"MODE" help:"memory: nothing survives a restart (default ${default})."`
+	Shards         int    `group:"table" default:"64" placeholder:"N" help:"Parts of the table (default ${default})."`
+	MaxConnections int    `group:"table" default:"1000000" placeholder:"N" help:"Then connections leave, cause capacity (default ${default})."`
+	MaxMemory      size   `group:"table" default:"2GiB" placeholder:"SIZE" help:"Memory of the table, histories included (default ${default})."`
+
+	IdleTimeoutTCPHalfOpen time.Duration `group:"table" name:"idle-timeout-tcp-half-open" default:"30s" placeholder:"DURATION" help:"Evict a TCP connection that was not answered after this much silence (default ${default}; 0 never)."`
+	IdleTimeoutTCP         time.Duration `group:"table" name:"idle-timeout-tcp" default:"5m" placeholder:"DURATION" help:"Evict an established TCP connection after this much silence (default ${default}; 0 never)."`
+	IdleTimeoutTCPClosed   time.Duration `group:"table" name:"idle-timeout-tcp-closed" default:"10s" placeholder:"DURATION" help:"Evict a closed TCP connection after this much silence (default ${default}; 0 never)."`
+	IdleTimeoutUDPOneWay   time.Duration `group:"table" name:"idle-timeout-udp-one-way" default:"30s" placeholder:"DURATION" help:"Evict UDP that was not answered after this much silence (default ${default}; 0 never)."`
+	IdleTimeoutUDP         time.Duration `group:"table" name:"idle-timeout-udp" default:"2m" placeholder:"DURATION" help:"Evict UDP after this much silence (default ${default}; 0 never)."`
+	IdleTimeoutOther       time.Duration `group:"table" name:"idle-timeout-other" default:"30s" placeholder:"DURATION" help:"Evict anything else after this much silence (default ${default}; 0 never)."`
+
+	FeedMaxAge     time.Duration `group:"table" default:"168h" placeholder:"DURATION" help:"How long the feed keeps evictions (default ${default})."`
+	FeedMaxBytes   size          `group:"table" default:"256MiB" placeholder:"SIZE" help:"How much the feed keeps in memory (default ${default})."`
+	MaxProbes      int           `group:"table" default:"1000" placeholder:"N" help:"Probes connected at a time (default ${default})."`
+	MaxSubscribers int           `group:"table" default:"256" placeholder:"N" help:"Subscribers at a time (default ${default})."`
+}
+
+func (cmd *collectorCmd) check() error { return cmd.collectorFlags.check() }
+
+func (f *collectorFlags) check() error {
+	switch {
+	case f.Durability == "disk":
+		return errors.New("--durability=disk is not in this build: use memory, which is the default")
+	case (f.TLSCert == "") != (f.TLSKey == ""):
+		return errors.New("--tls-cert and --tls-key go together")
+	case f.TLSClientCA != "" && f.TLSCert == "":
+		return errors.New("--tls-client-ca needs --tls-cert and --tls-key")
+	case f.Shards < 1:
+		return errors.New("--shards: want 1 or more")
+	case f.MaxConnections < 1:
+		return errors.New("--max-connections: want 1 or more")
+	case f.MaxProbes < 1 || f.MaxSubscribers < 1:
+		return errors.New("--max-probes and --max-subscribers: want 1 or more")
+	case f.FeedMaxAge <= 0 || f.FeedMaxBytes <= 0:
+		return errors.New("--feed-max-age and --feed-max-bytes: want more than 0")
+	}
+	if err := checkAdmin(f.AdminListen, f.Insecure); err != nil {
+		return err
+	}
+	for _, addr := range f.Listen {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("--listen %s: want HOST:PORT", addr)
+		}
+		if err := rpc.CheckListen(addr, f.TLSCert != "", f.Insecure); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// never is what a timeout of 0 means to the tracker.
+func never(d time.Duration) time.Duration {
+	if d == 0 {
+		return tracker.Never
+	}
+	return d
+}
+
+// config is what the flags say.
+func (f *collectorFlags) config(logger *slog.Logger, noPlus bool) service.Config {
+	reflection := map[string]service.Reflection{
+		"auto": service.ReflectionAuto, "on": service.ReflectionOn, "off": service.ReflectionOff,
+	}[f.Reflection]
+	return service.Config{
+		Listen: f.Listen, Insecure: f.Insecure, Reflection: reflection,
+		TLS: rpc.ServerTLSFiles{Cert: f.TLSCert, Key: f.TLSKey, ClientCA: f.TLSClientCA},
+		Tracker: tracker.Config{
+			Shards: min(f.Shards, f.MaxConnections), MaxConnections: f.MaxConnections, MaxMemoryBytes: int64(f.MaxMemory),
+			Timeouts: tracker.Timeouts{
+				TCPHalfOpen: never(f.IdleTimeoutTCPHalfOpen), TCP: never(f.IdleTimeoutTCP), TCPClosed: never(f.IdleTimeoutTCPClosed),
+				UDPOneWay: never(f.IdleTimeoutUDPOneWay), UDP: never(f.IdleTimeoutUDP), Other: never(f.IdleTimeoutOther),
+			},
+		},
+		FeedMaxBytes: int64(f.FeedMaxBytes), FeedMaxAge: f.FeedMaxAge,
+		MaxProbes: f.MaxProbes, MaxSubscribers: f.MaxSubscribers,
+		NoJA4Plus: noPlus, Version: thisBuild().Version, Logger: logger,
+	}
+}
+
+// Run serves until it is told to end.
+func (cmd *collectorCmd) Run(ctx context.Context, c *console) error {
+	col, err := service.New(cmd.config(c.logger, !cmd.JA4Plus))
+	if err != nil {
+		return failf(exitUsage, "%v", err)
+	}
+	if err := col.Listen(); err != nil {
+		return err
+	}
+	admin, err := cmd.admin(c)
+	if err != nil {
+		return err
+	}
+	c.say("collector on %s (gRPC)%s; memory only, nothing survives a restart", addresses(col.Addrs()), admin.about())
+	return admin.during(ctx, col.Run)
+}
+
+func addresses(addrs []net.Addr) string {
+	text := ""
+	for i, a := range addrs {
+		if i > 0 {
+			text += ", "
+		}
+		text += a.String()
+	}
+	return text
+}

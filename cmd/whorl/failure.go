@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/internal/config"
+	"github.com/whorl-net/whorl/internal/filter"
+	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/internal/rpc"
+	"github.com/whorl-net/whorl/probe/bpf"
+	"github.com/whorl-net/whorl/probe/capture"
+	"github.com/whorl-net/whorl/probe/live"
+)
+
+// The exit codes. They are part of the command's contract.
+const (
+	exitOK          = 0
+	exitFailed      = 1   // at run time; doctor found something wrong
+	exitUsage       = 2   // wrong usage, filter or configuration; nothing was started
+	exitNothing     = 3   // not tracked; with --exit-status: nothing matched
+	exitUnreachable = 4   // collector unreachable, not ready, or too slow
+	exitForbidden   = 5   // not permitted, by the collector or by the system
+	exitIncomplete  = 6   // finished, but something is missing
+	exitKilled      = 130 // a second SIGINT: stopped without draining
+)
+
+// failure is an error as people see it: one line, up to four more that say
+// where and what to type, and an exit code.
+type failure struct {
+	code  int
+	text  string // empty: the exit code says it all
+	hints []string
+}
+
+func (f *failure) Error() string { return f.text }
+
+// failf returns a failure without hints.
+func failf(code int, format string, args ...any) *failure {
+	return &failure{code: code, text: fmt.Sprintf(format, args...)}
+}
+
+// hint returns f with more lines.
+func (f *failure) hint(lines ...string) *failure {
+	f.hints = append(f.hints, lines...)
+	return f
+}
+
+// report shows err and returns the exit code.
+func (c *console) report(err error) int {
+	if err == nil || errors.Is(err, errInterrupted) || errors.Is(err, syscall.EPIPE) {
+		return exitOK
+	}
+	f := c.explain(err)
+	if f.text != "" {
+		fmt.Fprintf(c.err, "whorl: %s\n", f.text)
+		for _, line := range f.hints {
+			fmt.Fprintf(c.err, "  %s\n", line)
+		}
+	}
+	return f.code
+}
+
+// explain turns any error into a failure. It is the one place that knows what
+// errors of the packages below mean to people.
+func (c *console) explain(err error) *failure {
+	var (
+		known    *failure
+		dial     *client.DialError
+		words    *filter.Error
+		packets  *bpf.Error
+		file     *capture.FileError
+		field    *output.FieldError
+		settings *config.Error
+		exposed  *rpc.ExposureError
+		sequence *client.SequenceError
+	)
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &words) && words.Column == 0:
+		return failf(exitUsage, "%v", words)
+	case errors.As(err, &dial):
+		return c.explainDial(dial)
+	case errors.As(err, &packets):
+		return explainBPF(packets)
+	case errors.As(err, &file):
+		return explainFile(file)
+	case errors.As(err, &field):
+		return explainField(field)
+	case errors.As(err, &settings):
+		return failf(exitUsage, "%v", settings)
+	case errors.As(err, &exposed):
+		return failf(exitUsage, "%v", exposed)
+	case errors.Is(err, live.ErrNotPermitted):
+		return c.explainCapability(err)
+	case errors.As(err, &sequence):
+		return failf(exitIncomplete, "%v", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return failf(exitUnreachable, "%v", err)
+	}
+	if s, ok := statusOf(err); ok {
+		return c.explainStatus(s, err)
+	}
+	return failf(exitFailed, "%v", err)
+}
+
+// explainDial says why there is no connection to the collector.
+func (c *console) explainDial(err *client.DialError) *failure {
+	var (
+		errno     syscall.Errno
+		dns       *net.DNSError
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		notTLS    tls.RecordHeaderError
+	)
+	f := failf(exitUnreachable, "collector %s: %v", err.Addr, err.Err)
+	here := hintLine("or point here:", fmt.Sprintf("whorl %s --collector HOST:PORT   (or WHORL_COLLECTOR=HOST:PORT)", c.command))
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		f.text = fmt.Sprintf("collector %s: no answer in time", err.Addr)
+		return f.hint("wait longer:   --timeout 30s", here)
+	case errors.As(err, &authority), errors.As(err, &host):
+		return f.hint("trust its authority: --tls-ca FILE", "or expect its name:  --tls-server-name NAME")
+	case errors.As(err, &notTLS):
+		f.text = fmt.Sprintf("collector %s: it does not speak TLS", err.Addr)
+		return f.hint("if that is meant: --insecure")
+	case errors.Is(err, client.ErrCertificateRefused):
+		f.code = exitForbidden
+		return f.hint("present one it knows: --tls-cert FILE --tls-key FILE")
+	case errors.As(err, &dns):
+		f.text = fmt.Sprintf("collector %s: there is no host %s", err.Addr, dns.Name)
+		return f.hint(here)
+	case errors.As(err, &errno):
+		f.text = fmt.Sprintf("collector %s: %v", err.Addr, errno)
+	}
+	if rpc.Loopback(err.Addr) {
+		return f.hint(hintLine("start one:", "whorl collector"), here)
+	}
+	return f
+}
+
+// hintLine is a hint whose command is aligned with that of other hints.
+func hintLine(what, command string) string { return fmt.Sprintf("%-14s %s", what, command) }
+
+// statusOf returns the gRPC status that err carries, with its own message.
+func statusOf(err error) (*status.Status, bool) {
+	var s interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &s) || s.GRPCStatus() == nil {
+		return nil, false
+	}
+	return s.GRPCStatus(), true
+}
+
+func (c *console) explainStatus(s *status.Status, err error) *failure {
+	// The prefix "collector ADDR: " stays, gRPC's own words go.
+	text := strings.Replace(err.Error(), fmt.Sprintf("rpc error: code = %s desc = ", s.Code()), "", 1)
+	switch s.Code() {
+	case codes.InvalidArgument:
+		return failf(exitUsage, "%s", text)
+	case codes.DeadlineExceeded:
+		return failf(exitUnreachable, "%s", strings.Replace(text, "context deadline exceeded", "no answer in time", 1)).hint("wait longer: --timeout 30s")
+	case codes.Unavailable, codes.ResourceExhausted:
+		return failf(exitUnreachable, "%s", text)
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return failf(exitForbidden, "%s", text)
+	case codes.OutOfRange:
+		return failf(exitIncomplete, "%s", text)
+	case codes.AlreadyExists:
+		return failf(exitFailed, "%s", text).hint("give this one another name: --probe-id NAME")
+	}
+	return failf(exitFailed, "%s", text)
+}
+
+// explainFilter points at the word of a connection filter that is wrong.
+func explainFilter(text string, err *filter.Error) *failure {
+	return failf(exitUsage, "%v", err).hint(pointAt(text, err.Column)...)
+}
+
+// pointAt shows a line and a caret under the character at column, from 1.
+func pointAt(line string, column int) []string {
+	if column < 1 || strings.ContainsAny(line, "\n\r") {
+		return nil
+	}
+	return []string{line, strings.Repeat(" ", column-1) + "^"}
+}
+
+// explainBPF points at the word of a capture filter that is wrong.
+func explainBPF(err *bpf.Error) *failure {
+	f := failf(exitUsage, "%v", err)
+	if _, statErr := os.Stat(err.Word); err.Word != "" && statErr == nil {
+		return f.hint(pointAt(err.Filter, err.Column)...).hint("it is the name of a file: give -r once per file")
+	}
+	return f.hint(pointAt(err.Filter, err.Column)...).hint(fmt.Sprintf(
+		"any tcpdump filter works this way: tcpdump -i eth0 -ddd '%s' >f.bpf; whorl probe -i eth0 --bpf-file f.bpf", err.Filter))
+}
+
+// explainFile says what is wrong with a capture file.
+func explainFile(err *capture.FileError) *failure {
+	f := failf(exitFailed, "%v", err)
+	if !errors.Is(err, capture.ErrTruncated) {
+		return f
+	}
+	f.code = exitIncomplete
+	if err.Packet > 1 {
+		return f.hint(fmt.Sprintf("the %s before it are printed", output.Plural(err.Packet-1, "packet")))
+	}
+	return f
+}
+
+func explainField(err *output.FieldError) *failure {
+	f := failf(exitUsage, "--fields: %v", err)
+	if err.Suggestion != "" {
+		f.text += "; did you mean " + err.Suggestion + "?"
+	}
+	return f.hint("there are: " + strings.Join(err.Known, ","))
+}
+
+// explainCapability says how to be allowed to capture.
+func (c *console) explainCapability(err error) *failure {
+	self, e := os.Executable()
+	if e != nil {
+		self = "whorl"
+	}
+	return failf(exitForbidden, "%v", err).hint(
+		"grant it once:     sudo setcap cap_net_raw+ep "+self,
+		"or just this time: sudo whorl "+shellLine(c.args))
+}
+
+// shellLine is a command line as one would type it.
+func shellLine(args []string) string {
+	words := make([]string, len(args))
+	for i, arg := range args {
+		words[i] = arg
+		if arg == "" || strings.ContainsAny(arg, " \t\n'\"\\$`*?[](){}<>|&;~#!") {
+			words[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// isMissing reports whether a file is not there.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

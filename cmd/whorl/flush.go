@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/whorl-net/whorl/internal/output"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+)
+
+// flushCmd evicts live connections through the feed.
+type flushCmd struct {
+	Filter []string `arg:"" optional:"" help:"Which ones, as for list. Required, unless --all."`
+	All    bool     `group:"select" help:"Every connection."`
+	Yes    bool     `group:"select" help:"Do it; without it only the number is printed."`
+	clientFlags
+}
+
+func (*flushCmd) examples() []string {
+	return []string{"whorl flush network:lab", "whorl flush --yes network:lab"}
+}
+
+func (cmd *flushCmd) check() error {
+	if cmd.All == (len(cmd.Filter) > 0) {
+		return errors.New("flush: want a filter, or --all for every connection")
+	}
+	return cmd.clientFlags.check()
+}
+
+// Run counts or evicts, and prints the number.
+func (cmd *flushCmd) Run(ctx context.Context, c *console) error {
+	words := filterFlags{Filter: cmd.Filter}
+	text, err := words.text(c, false)
+	if err != nil {
+		return err
+	}
+	cl, err := cmd.dial(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	matched, err := cl.Flush(ctx, &whorlv1.FlushConnectionsRequest{Filter: text, Confirm: cmd.Yes})
+	if err != nil {
+		return err
+	}
+	if !c.outTerminal {
+		return json.NewEncoder(c.out).Encode(struct {
+			Matched uint64 `json:"matched"`
+			Evicted bool   `json:"evicted"`
+		}{matched, cmd.Yes})
+	}
+	what := "would be evicted; --yes evicts"
+	if cmd.Yes {
+		what = "evicted"
+	}
+	_, err = fmt.Fprintf(c.out, "%s %s\n", output.Plural(matched, "connection"), what)
+	return err
+}

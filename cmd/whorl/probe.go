@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/internal/wire"
+	"github.com/whorl-net/whorl/probe"
+	"github.com/whorl-net/whorl/probe/capture"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+)
+
+// probeCmd captures and reports to a collector.
+type probeCmd struct {
+	captureFlags
+	DryRun bool `group:"report" help:"Print what would be sent, as JSON; connect to nobody."`
+	clientFlags
+}
+
+func (*probeCmd) examples() []string {
+	return []string{
+		"sudo whorl probe -i eth0 --network berlin --collector col.example.net:4750 'not port 4750'",
+		"whorl probe -r capture.pcap --network lab --flush",
+	}
+}
+
+func (cmd *probeCmd) check() error {
+	return errors.Join(cmd.captureFlags.check(), cmd.clientFlags.check())
+}
+
+// Run captures until the files end or it is told to end.
+func (cmd *probeCmd) Run(ctx context.Context, c *console) error {
+	if cmd.ListInterfaces {
+		return listInterfaces(c)
+	}
+	var p *capturing
+	bar := newProgress(c, func() string { return p.progress() })
+	src, err := cmd.open(bar)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	if cmd.DryRun {
+		return cmd.dryRun(ctx, c, src)
+	}
+	cl, err := cmd.connect(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if p, err = newCapturing(c, &cmd.captureFlags, src, cl, nil); err != nil {
+		return err
+	}
+	if src.about != "" {
+		c.say("%s", src.about)
+	}
+	err = p.run(ctx)
+	bar.clear()
+	if err != nil && !errors.Is(err, capture.ErrTruncated) {
+		return err
+	}
+	if err := printTotals(c, c.out, p.totals()); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return p.incomplete(ctx.Err() != nil)
+}
+
+// connect dials at once for files, which need a collector, and when the first
+// batch is there for a live capture, which starts without one.
+func (cmd *probeCmd) connect(ctx context.Context, c *console) (*client.Client, error) {
+	if cmd.live() {
+		return cmd.dial(ctx, c, client.WithLazy())
+	}
+	return cmd.dial(ctx, c)
+}
+
+// progress is what the progress line says beside the file.
+func (p *capturing) progress() string {
+	if p == nil {
+		return ""
+	}
+	t, s := p.probe.Totals(), p.reporter.Stats()
+	return fmt.Sprintf(", %s, %s lost", output.Plural(t.Connections, "connection"), output.Number(s.LostPackets))
+}
+
+// printTotals prints the end line: text on a terminal, JSON elsewhere.
+func printTotals(c *console, w io.Writer, t output.Totals) error {
+	if c.outTerminal {
+		_, err := fmt.Fprintln(w, t.Line(true))
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s\n", t.AppendJSON(nil))
+	return err
+}
+
+// dryRun prints batches instead of sending them.
+func (cmd *probeCmd) dryRun(ctx context.Context, c *console, src *sources) error {
+	cfg, err := cmd.probeConfig(c)
+	if err != nil {
+		return err
+	}
+	start := c.now()
+	p, err := probe.New(cfg, &batchPrinter{w: c.out}, src.all...)
+	if err != nil {
+		return failf(exitUsage, "%v", err)
+	}
+	err = p.Run(ctx)
+	if err != nil && !errors.Is(err, capture.ErrTruncated) {
+		return err
+	}
+	t := p.Totals()
+	totals := output.Totals{
+		Packets: t.Packets, Bytes: t.Bytes, Connections: t.Connections, Fingerprints: t.Fingerprints,
+		Undecodable: t.Undecodable, Elapsed: c.now().Sub(start),
+	}
+	c.say("%s", totals.Line(false))
+	return err
+}
+
+// batchPrinter is a probe.Reporter that prints batches as JSON.
+type batchPrinter struct {
+	w        io.Writer
+	sequence uint64
+	encoded  []byte
+	line     []byte
+}
+
+// Report prints b.
+func (p *batchPrinter) Report(_ context.Context, b *flow.Batch) error {
+	p.sequence++
+	b.Sequence = p.sequence
+	p.encoded = wire.AppendBatch(p.encoded[:0], b)
+	var m whorlv1.Batch
+	if err := proto.Unmarshal(p.encoded, &m); err != nil {
+		return fmt.Errorf("print a batch: %w", err)
+	}
+	p.line = append(output.AppendJSON(p.line[:0], &m, nil), '\n')
+	_, err := p.w.Write(p.line)
+	return err
+}

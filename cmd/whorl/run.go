@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/internal/rpc"
+	"github.com/whorl-net/whorl/probe"
+	"github.com/whorl-net/whorl/probe/capture"
+	"github.com/whorl-net/whorl/service"
+)
+
+// runCmd is a collector and a probe in one process.
+type runCmd struct {
+	captureFlags
+	collectorFlags
+	outputFlags
+}
+
+func (*runCmd) examples() []string {
+	return []string{"sudo whorl run -i eth0", "whorl run -r capture.pcap --speed 1x"}
+}
+
+func (cmd *runCmd) check() error {
+	return errors.Join(cmd.captureFlags.check(), cmd.collectorFlags.check())
+}
+
+// Run starts the collector, captures into it and prints fingerprints as they
+// come. After files it stays until it is told to end.
+func (cmd *runCmd) Run(ctx context.Context, c *console) error {
+	if cmd.ListInterfaces {
+		return listInterfaces(c)
+	}
+	kind := output.Fingerprints(output.TimeOfDay, cmd.clock(), false)
+	opts, err := c.options(&cmd.outputFlags, kind.Schema)
+	if err != nil {
+		return err
+	}
+	opts.NoHeader = true
+	src, err := cmd.open(nil)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+
+	inside := bufconn.Listen(1 << 20) // the way of the probe: no port, no TLS
+	admin, err := cmd.admin(c)
+	if err != nil {
+		return err
+	}
+	col, err := cmd.collector(c, inside, admin)
+	if err != nil {
+		return err
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- admin.during(serving, col.Run) }()
+
+	err = cmd.capture(ctx, c, src, inside, output.NewWriter(c.out, kind, opts))
+	if err == nil && ctx.Err() == nil { // the files have ended
+		c.say("the collector stays: whorl list, whorl watch; end it with Ctrl-C")
+		select {
+		case <-ctx.Done():
+		case err := <-served:
+			return err
+		}
+	}
+	stop()
+	return errors.Join(err, <-served)
+}
+
+// collector builds one that listens as the flags say and to inside.
+func (cmd *runCmd) collector(c *console, inside net.Listener, admin *adminServer) (*service.Collector, error) {
+	cfg := cmd.collectorFlags.config(c.logger, !cmd.JA4Plus)
+	cfg.Listeners = []net.Listener{inside}
+	public := true
+	for _, addr := range cmd.Listen {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Listeners = append(cfg.Listeners, l)
+		public = public && !rpc.Loopback(addr)
+	}
+	if cfg.Reflection == service.ReflectionAuto && !public {
+		cfg.Reflection = service.ReflectionOn
+	}
+	col, err := service.New(cfg)
+	if err != nil {
+		return nil, failf(exitUsage, "%v", err)
+	}
+	var addrs []net.Addr
+	for _, l := range cfg.Listeners[1:] {
+		addrs = append(addrs, l.Addr())
+	}
+	c.say("collector on %s (gRPC)%s; memory only, nothing survives a restart", addresses(addrs), admin.about())
+	return col, nil
+}
+
+// capture runs the probe against the collector behind inside.
+func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside *bufconn.Listener, out *output.Writer[output.Fingerprint]) error {
+	cl, err := client.Dial(ctx, client.DefaultAddr, client.WithLogger(c.logger),
+		client.WithDialer(func(ctx context.Context, _ string) (net.Conn, error) { return inside.DialContext(ctx) }))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	p, err := newCapturing(c, &cmd.captureFlags, src, cl, func(r probe.Reporter) probe.Reporter {
+		return &fingerprintTee{to: r, out: out, network: cmd.Network}
+	})
+	if err != nil {
+		return err
+	}
+	if src.about != "" {
+		c.say("%s", src.about)
+	}
+	err = p.run(ctx)
+	if err != nil && !errors.Is(err, capture.ErrTruncated) {
+		return err
+	}
+	if closeErr := out.Close(); closeErr != nil {
+		return closeErr
+	}
+	c.say("%s", p.totals().Line(true))
+	return errors.Join(err, p.incomplete(false))
+}
+
+// fingerprintTee prints the fingerprints of batches on their way to a reporter.
+type fingerprintTee struct {
+	to      probe.Reporter
+	out     *output.Writer[output.Fingerprint]
+	network string
+}
+
+// Report prints and passes on. What cannot be printed ends the capture.
+func (t *fingerprintTee) Report(ctx context.Context, b *flow.Batch) error {
+	for i := range b.Fingerprints {
+		f := &b.Fingerprints[i]
+		row := output.Fingerprint{Network: t.network, Tuple: b.Flows[f.Flow], Event: f.Event}
+		if f.Row > 0 {
+			row.Time = b.Time[f.Row-1]
+		} else {
+			row.Time = b.Watermark
+		}
+		if err := t.out.Write(row); err != nil {
+			return err
+		}
+	}
+	if len(b.Fingerprints) > 0 {
+		if err := t.out.Flush(); err != nil {
+			return err
+		}
+	}
+	return t.to.Report(ctx, b)
+}

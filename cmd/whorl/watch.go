@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/internal/output"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+)
+
+// watchCmd follows the feed.
+type watchCmd struct {
+	filterFlags
+
+	Last       uint64 `group:"start" placeholder:"N" xor:"start" help:"Start N evictions ago, counted before filtering (default: now)."`
+	Since      moment `group:"start" placeholder:"WHEN" xor:"start" help:"Start at an age such as 5m or a time such as 2026-11-22T12:00:00Z."`
+	Oldest     bool   `group:"start" xor:"start" help:"Start at the oldest that is kept."`
+	Resume     string `group:"start" placeholder:"CURSOR" xor:"start" help:"Start behind a cursor."`
+	CursorFile string `group:"start" placeholder:"FILE" help:"Start behind the cursor in FILE if it exists, and keep it up to date behind the lines written."`
+
+	NoFollow    bool   `group:"end" help:"End when caught up."`
+	Limit       uint64 `group:"end" placeholder:"N" help:"End after N evictions (default 0: never)."`
+	Until       moment `group:"end" placeholder:"WHEN" help:"End at a time."`
+	Strict      bool   `group:"end" help:"End at the first gap, with exit code 6."`
+	NoReconnect bool   `group:"end" help:"End when the stream is cut, with exit code 4."`
+
+	Heartbeats bool   `group:"select" help:"Show heartbeats too."`
+	View       string `group:"select" default:"full" enum:"basic,full" placeholder:"VIEW" help:"basic (no history, no raw forms) or full (default ${default})."`
+	Subscriber string `group:"select" placeholder:"NAME" help:"Name shown by whorl status."`
+	outputFlags
+	clientFlags
+}
+
+func (*watchCmd) examples() []string {
+	return []string{
+		"whorl watch 'new:true ja4:t13d*'",
+		"whorl watch --cursor-file siem.cursor -o jsonl | siem-import",
+	}
+}
+
+func (cmd *watchCmd) check() error {
+	if cmd.CursorFile != "" && (cmd.Last > 0 || cmd.Since.set() || cmd.Oldest) {
+		// Ambiguous when the file exists: which of the two is meant?
+		return errors.New("--cursor-file says where to start: leave --last, --since and --oldest out")
+	}
+	return cmd.clientFlags.check()
+}
+
+// Run follows the feed until it is told to end.
+func (cmd *watchCmd) Run(ctx context.Context, c *console) error {
+	text, err := cmd.text(c, true)
+	if err != nil {
+		return err
+	}
+	kind := output.Events(cmd.clock())
+	opts, err := c.options(&cmd.outputFlags, kind.Schema)
+	if err != nil {
+		return err
+	}
+	keeper, err := openCursor(cmd.CursorFile)
+	if err != nil {
+		return err
+	}
+	req := cmd.request(c, text, opts, keeper)
+	if cmd.PrintRequest {
+		return printRequest(c, req)
+	}
+	cl, err := cmd.dial(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if cmd.Last > 0 || cmd.CursorFile != "" && req.Start == nil {
+		// A feed that starts now has no cursor to keep before it says something.
+		if err := startAtLast(ctx, cl, req, cmd.Last); err != nil {
+			return err
+		}
+	}
+	f := &follower{cmd: cmd, c: c, keeper: keeper, format: opts.Format,
+		out: output.NewWriter(c.out, kind, opts), cursor: req.GetAfterCursor()}
+	keeper.cursor = req.GetAfterCursor()
+	err = f.follow(ctx, cl, req)
+	return f.end(err, text)
+}
+
+// request is what to ask for, but for --last, which needs the collector.
+func (cmd *watchCmd) request(c *console, text string, opts output.Options, k *cursorFile) *whorlv1.WatchRequest {
+	req := &whorlv1.WatchRequest{
+		Filter: text, View: views[cmd.View], Limit: cmd.Limit, NoFollow: cmd.NoFollow, Subscriber: cmd.Subscriber,
+	}
+	if opts.Format.ForPeople() && opts.Select == nil {
+		req.View = whorlv1.ConnectionView_CONNECTION_VIEW_BASIC
+	}
+	switch {
+	case k.cursor != "":
+		req.Start = &whorlv1.WatchRequest_AfterCursor{AfterCursor: k.cursor}
+	case cmd.Resume != "":
+		req.Start = &whorlv1.WatchRequest_AfterCursor{AfterCursor: cmd.Resume}
+	case cmd.Since.set():
+		req.Start = &whorlv1.WatchRequest_Since{Since: timestamppb.New(cmd.Since.on(c.now()))}
+	case cmd.Oldest:
+		req.Start = &whorlv1.WatchRequest_FromOldest{FromOldest: true}
+	}
+	return req
+}
+
+// startAtLast makes req start n evictions before the newest (0: behind it), or
+// at the oldest that is kept.
+func startAtLast(ctx context.Context, cl *client.Client, req *whorlv1.WatchRequest, n uint64) error {
+	status, err := cl.Status(ctx, &whorlv1.GetStatusRequest{})
+	if err != nil {
+		return err
+	}
+	newest, oldest := status.GetFeed().GetNewestCursor(), status.GetFeed().GetOldestCursor()
+	epoch, text, ok := strings.Cut(newest, ".")
+	sequence, err := strconv.ParseUint(text, 10, 64)
+	if !ok || err != nil {
+		return fmt.Errorf("collector %s: its newest cursor is %q, want EPOCH.SEQUENCE", cl.Addr(), newest)
+	}
+	first := uint64(0)
+	if _, text, ok := strings.Cut(oldest, "."); ok {
+		first, _ = strconv.ParseUint(text, 10, 64)
+	}
+	if sequence < n || sequence-n < first {
+		req.Start = &whorlv1.WatchRequest_FromOldest{FromOldest: true}
+		return nil
+	}
+	req.Start = &whorlv1.WatchRequest_AfterCursor{AfterCursor: fmt.Sprintf("%s.%d", epoch, sequence-n)}
+	return nil
+}
+
+// follower is one run of watch.
+type follower struct {
+	cmd    *watchCmd
+	c      *console
+	out    *output.Writer[output.Event]
+	format output.Format
+	keeper *cursorFile
+	cursor string // behind the last line shown
+}
+
+// errGap ends a strict watch.
+var errGap = errors.New("a gap in the feed")
+
+// errUntil ends a watch at its --until.
+var errUntil = errors.New("the time to end has come")
+
+func (f *follower) follow(ctx context.Context, cl *client.Client, req *whorlv1.WatchRequest) error {
+	opts := []client.WatchOption{client.WithHeartbeats(), client.WithResumeNotice(func(err error, wait time.Duration) {
+		f.c.say("whorl: the feed was cut, resuming: %v", err)
+	})}
+	if f.cmd.NoReconnect {
+		opts = append(opts, client.WithoutResume())
+	}
+	for e, err := range cl.Watch(ctx, req, opts...) {
+		if err != nil {
+			return err
+		}
+		if err := f.show(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show shows one event and flushes when the feed pauses behind it.
+func (f *follower) show(e client.Event) error {
+	until := f.cmd.Until
+	if until.set() {
+		at := e.ServerTime
+		if e.Eviction != nil {
+			at = e.Eviction.GetEvictedAt().AsTime()
+		}
+		if at.After(until.on(f.c.now())) && (e.Eviction != nil || e.Backlog == 0) {
+			return errUntil
+		}
+	}
+	row := output.Event{Eviction: e.Eviction, Gap: e.Gap, Cursor: e.Cursor, ServerTime: e.ServerTime, Backlog: e.Backlog}
+	if err := f.write(row, e.Heartbeat()); err != nil {
+		return err
+	}
+	if err := f.out.Flush(); err != nil {
+		return err
+	}
+	f.cursor = e.Cursor
+	if err := f.keeper.keep(e.Cursor); err != nil {
+		return err
+	}
+	if e.Gap != nil && f.cmd.Strict {
+		return errGap
+	}
+	return nil
+}
+
+func (f *follower) write(row output.Event, heartbeat bool) error {
+	switch {
+	case heartbeat && !f.cmd.Heartbeats:
+		return nil
+	case row.Eviction == nil && f.format == output.CSV:
+		f.c.say("%s", row.Remark())
+		return nil
+	case row.Eviction == nil && f.format.ForPeople():
+		return f.out.Remark(row.Remark())
+	}
+	return f.out.Write(row)
+}
+
+// end closes the output and says how to go on.
+func (f *follower) end(err error, text string) error {
+	closeErr := errors.Join(f.out.Close(), f.keeper.close())
+	interrupted := errors.Is(err, errInterrupted)
+	if f.cursor != "" && (interrupted || errors.Is(err, errGap)) && f.cmd.CursorFile == "" {
+		next := "next: whorl watch --resume " + f.cursor
+		if text != "" {
+			next += " '" + text + "'"
+		}
+		f.c.say("%s", next)
+	}
+	switch {
+	case errors.Is(err, errGap):
+		return failf(exitIncomplete, "watch: %v", errGap)
+	case err != nil && !interrupted && !errors.Is(err, errUntil):
+		return err
+	case closeErr != nil:
+		return closeErr
+	}
+	return f.cmd.nothing(uint64(f.out.Count()))
+}

@@ -1,0 +1,112 @@
+package output
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+)
+
+// Event is one step of a watch, as client.Event is: an eviction, a gap or, with
+// neither, a heartbeat.
+type Event struct {
+	Eviction *whorlv1.Eviction
+	Gap      *whorlv1.Gap
+	Cursor   string
+	// ServerTime and Backlog are those of a heartbeat.
+	ServerTime time.Time
+	Backlog    uint64
+}
+
+// Events is the Kind of a watch. Gaps and heartbeats have no row in a table, a
+// compact line or a CSV file: show Event.Remark there.
+func Events(clock Clock) Kind[Event] {
+	columns := []Column[Event]{
+		{Name: "EVICTED", Cell: func(e Event) string { return clock.text(e.Eviction.GetEvictedAt()) }},
+	}
+	for _, c := range connectionColumns() {
+		columns = append(columns, ofEviction(c))
+	}
+	columns = append(columns, Column[Event]{Name: "CAUSE", Cell: cause})
+	table := []Column[Event]{
+		{Name: "sequence", Cell: func(e Event) string { return strconv.FormatUint(e.Eviction.GetSequence(), 10) }},
+		{Name: "cause", Cell: cause},
+		{Name: "evicted_at", Cell: func(e Event) string { return stamp(e.Eviction.GetEvictedAt()) }},
+	}
+	for _, c := range connectionCSV() {
+		table = append(table, ofEviction(c))
+	}
+	table = append(table, Column[Event]{Name: "cursor", Cell: func(e Event) string { return e.Cursor }})
+	return Kind[Event]{Columns: columns, CSV: table, Schema: eventSchema(), JSON: appendEvent}
+}
+
+func ofEviction(c Column[*whorlv1.Connection]) Column[Event] {
+	out := Column[Event]{Name: c.Name, Right: c.Right, Width: c.Width,
+		Cell: func(e Event) string { return c.Cell(e.Eviction.GetConnection()) }}
+	if c.Style != nil {
+		out.Style = func(e Event) Style { return c.Style(e.Eviction.GetConnection()) }
+	}
+	return out
+}
+
+func cause(e Event) string {
+	if e.Eviction.GetCause() == whorlv1.EvictionCause_EVICTION_CAUSE_UNSPECIFIED {
+		return ""
+	}
+	return Word(e.Eviction.GetCause())
+}
+
+// Remark is what people are told of a gap or a heartbeat: a line that starts
+// with #. It is "" for an eviction.
+func (e Event) Remark() string {
+	switch {
+	case e.Gap != nil:
+		return gapRemark(e.Gap)
+	case e.Eviction != nil:
+		return ""
+	}
+	return fmt.Sprintf("# %s  cursor %s, %s behind", e.ServerTime.UTC().Format(time.RFC3339), e.Cursor, Number(e.Backlog))
+}
+
+func gapRemark(g *whorlv1.Gap) string {
+	if g.GetLostCount() == 0 {
+		return fmt.Sprintf("# LOST an unknown number of evictions (%s)", Word(g.GetCause()))
+	}
+	return fmt.Sprintf("# LOST %s (%s), %s to %s", Plural(g.GetLostCount(), "eviction"), Word(g.GetCause()),
+		Number(g.GetFirstLostSequence()), Number(g.GetLastLostSequence()))
+}
+
+// eventSchema is that of an eviction with a cursor, of a gap and of a heartbeat
+// together.
+func eventSchema() *Schema {
+	s := schemaOf((&whorlv1.Eviction{}).ProtoReflect().Descriptor())
+	s.add("gap", schemaOf((&whorlv1.Gap{}).ProtoReflect().Descriptor()))
+	for _, name := range []string{"cursor", "server_time", "backlog"} {
+		s.add(name, &Schema{})
+	}
+	return s
+}
+
+// appendEvent appends one of the three objects of a watch.
+func appendEvent(dst []byte, e Event, sel *Selection) []byte {
+	dst = append(dst, '{')
+	if e.Eviction != nil {
+		dst = appendFields(dst, e.Eviction.ProtoReflect(), sel)
+	}
+	if inner, ok := sel.has("gap"); ok && e.Gap != nil {
+		dst = appendMessage(appendKey(dst, "gap"), e.Gap.ProtoReflect(), inner)
+	}
+	if _, ok := sel.has("cursor"); ok && e.Cursor != "" {
+		dst = appendString(appendKey(dst, "cursor"), e.Cursor)
+	}
+	if e.Eviction == nil && e.Gap == nil {
+		if _, ok := sel.has("server_time"); ok {
+			dst = appendTime(appendKey(dst, "server_time"), e.ServerTime)
+		}
+		if _, ok := sel.has("backlog"); ok {
+			dst = strconv.AppendUint(appendKey(dst, "backlog"), e.Backlog, 10)
+		}
+	}
+	return append(dst, '}')
+}
