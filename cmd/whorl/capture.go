@@ -30,13 +30,12 @@ type captureFlags struct {
 	Retime         bool     `group:"capture" help:"With -r: shift times so that the first packet is now."`
 	typeFlags
 
-	Network      string            `group:"report" default:"default" placeholder:"NAME" help:"Scope of addresses and of new (default ${default})."`
-	ProbeID      string            `group:"report" placeholder:"NAME" help:"Name of this probe (default: host name)."`
-	Label        map[string]string `group:"report" placeholder:"K=V" mapsep:"," help:"Label shown by whorl probes; repeat."`
-	Coalesce     time.Duration     `group:"report" default:"0s" placeholder:"DURATION" help:"Merge packets of one flow and direction for this long (default 0: never)."`
-	BatchPackets int               `group:"report" default:"0" placeholder:"N" help:"Packets per batch at most (default 0: some 4,000, or what 200 ms bring)."`
-	Flush        bool              `group:"report" help:"With -r: at the end evict this session's connections, cause flush."`
-	Buffer       size              `group:"report" default:"64MiB" placeholder:"SIZE" help:"Batches held while the collector is away (default ${default})."`
+	Network  string            `group:"report" default:"default" placeholder:"NAME" help:"Scope of addresses and of new (default ${default})."`
+	ProbeID  string            `group:"report" placeholder:"NAME" help:"Name of this probe (default: host name)."`
+	Label    map[string]string `group:"report" placeholder:"K=V" mapsep:"," help:"Label shown by whorl probes; repeat."`
+	Coalesce time.Duration     `group:"report" default:"0s" placeholder:"DURATION" help:"Merge packets of one flow and direction for this long (default 0: never)."`
+	Flush    bool              `group:"report" help:"With -r: at the end evict this session's connections, cause flush."`
+	Buffer   size              `group:"report" default:"64MiB" placeholder:"SIZE" help:"Batches held while the collector is away (default ${default})."`
 }
 
 func (f *captureFlags) check() error {
@@ -52,8 +51,6 @@ func (f *captureFlags) check() error {
 		return errors.New("--speed, --retime and --flush are for -r")
 	case f.Fanout < 1 || f.Fanout > 64:
 		return errors.New("--fanout: want 1 to 64")
-	case f.BatchPackets < 0:
-		return errors.New("--batch-packets: want 0 or more")
 	case f.Buffer < client.MinBufferBytes:
 		return fmt.Errorf("--buffer: want at least %v", size(client.MinBufferBytes))
 	case f.Coalesce < 0:

@@ -39,9 +39,6 @@ func newCapturing(c *console, f *captureFlags, src *sources, cl *client.Client, 
 	if wrap != nil {
 		to = wrap(to)
 	}
-	if f.BatchPackets > 0 {
-		to = &splitter{to: to, rows: f.BatchPackets}
-	}
 	if p.probe, err = probe.New(cfg, to, src.all...); err != nil {
 		return nil, failf(exitUsage, "%v", err)
 	}

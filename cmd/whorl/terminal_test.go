@@ -52,7 +52,7 @@ func TestRunOnATerminal(t *testing.T) {
 	defer cancel(nil)
 	time.AfterFunc(time.Second, func() { cancel(errInterrupted) })
 	out, talk, code := onTerminal(t, ctx, map[string]string{"NO_COLOR": "1"}, "run", "--utc", "-r", file, "--network", "lab",
-		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--batch-packets", "2")
+		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
 	if code != exitOK {
 		t.Fatalf("exit %d: %s", code, talk)
 	}
