@@ -288,7 +288,7 @@ func TestRecordingsShowEveryType(t *testing.T) {
 		}
 		want.Close()
 	}
-	for _, kind := range []string{"ja4", "ja4s", "ja4h", "ja4x", "ja4l", "ja4ls", "ja4t", "ja4ts", "ja4ssh", "ja4d", "ja4d6", "t10", "t12", "t13", "q13", "dd2"} {
+	for _, kind := range []string{"ja4", "ja4s", "ja4h", "ja4x", "ja4l", "ja4ls", "ja4t", "ja4ts", "ja4ssh", "ja4d", "ja4d6", "t10", "t12", "t13", "q13", "dd2", "dd3"} {
 		if seen[kind] == 0 {
 			t.Errorf("no recording demands %s", kind)
 		}

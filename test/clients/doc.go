@@ -13,4 +13,7 @@
 //
 //	test/clients/record.sh test/clients/recordings
 //	go test -tags e2e ./test/clients -update
+//
+// One recording cannot be had on demand: ssh-typing-again is ssh-typing of a day
+// when TCP sent a segment twice, which counts once.
 package clients

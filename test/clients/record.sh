@@ -113,6 +113,7 @@ sleep 1 # until the last of these has ended: it is nobody's recording
 
 # --- One recording.
 
+interface=vc    # where
 snaplen=0       # bytes kept of a packet; 0: all
 filter='tcp or udp'
 seconds=20      # what a program may take
@@ -131,7 +132,7 @@ record() {
   fi
   rm -f "$dir/keys" "$dir/dump.log"
   [ -z "${before-}" ] || { "$before"; sleep 1; }
-  timeout -k 1 60 ip netns exec "$client" tcpdump -i vc --immediate-mode -U -s "$snaplen" -w "$dir/$name.pcap" "$filter" 2>"$dir/dump.log" &
+  timeout -k 1 60 ip netns exec "$client" tcpdump -i "$interface" --immediate-mode -U -s "$snaplen" -w "$dir/$name.pcap" "$filter" 2>"$dir/dump.log" &
   dump=$!
   for _ in $(seq 50); do grep -q 'listening on' "$dir/dump.log" 2>/dev/null && break; sleep 0.1; done
   local status=0
@@ -164,7 +165,25 @@ const c = require("http2").connect("http://192.0.2.80");
 const ask = (h, then) => c.request(h).on("end", then).resume();
 ask({":path": "/", "cookie": ["b=2; a=1", "c=3"], "accept-language": "de-DE", "referer": "http://x/"},
   () => ask({":path": "/two", ":method": "PUT", "cookie": "a=1"}, () => c.close()));'
-record curl-http-ipv6 curl -sS -g -X OPTIONS 'http://[2001:db8::80]/'
+record curl-http-ipv6 curl -sS -g -X OPTIONS -H 'Accept-Language: e;q=0.5, f' 'http://[2001:db8::80]/'
+
+# --- The same program on other hosts: without options of TCP, behind a tunnel
+# and with ECN, with a window too small to scale, in front of a closed port.
+set_tcp() { on "$client" sh -c "cd /proc/sys/net/ipv4 && echo $1 >tcp_timestamps && echo $1 >tcp_sack && echo $1 >tcp_window_scaling && echo $2 >tcp_ecn"; }
+set_tcp 0 2 || true
+record curl-no-options curl -sS http://192.0.2.80/
+set_tcp 1 1 || true
+on "$client" ip link set vc mtu 1420
+record curl-tunnel-ecn curl -sS http://192.0.2.80/
+on "$client" ip link set vc mtu 1500
+set_tcp 1 2 || true
+record python-small-window python3 -c '
+import socket as s
+c = s.socket(); c.setsockopt(s.SOL_SOCKET, s.SO_RCVBUF, 4096); c.connect(("192.0.2.80", 80))
+c.sendall(b"GET / HTTP/1.1\nhost: x\nCookie: a; b=2;b=1\n\n"); c.recv(4096)'
+may_end=7
+record curl-closed-port curl -sS http://192.0.2.80:81/
+may_end=0
 
 # --- TLS over TCP.
 record curl-tls13-h2 curl "${to[@]}" -b 'c=1' -H 'Accept-Language: en-US,en;q=0.5' "https://$host/"
@@ -201,7 +220,7 @@ require("https").get({host: "192.0.2.80", servername: "www.example.net", rejectU
 # --- DTLS, with its cookie and its fragments.
 may_end=124 seconds=3 # the server never hangs up
 record openssl-dtls12 openssl s_client -quiet -dtls1_2 -mtu 400 -connect 192.0.2.80:4433 -servername "$host"
-record gnutls-dtls gnutls-cli --udp --insecure -p 4433 192.0.2.80
+record gnutls-dtls gnutls-cli --udp --insecure --priority NORMAL:+VERS-DTLS1.0 -p 4433 192.0.2.80
 may_end=0 seconds=20
 
 # --- A browser. What it asks of the world outside stays in the namespace.
@@ -211,12 +230,30 @@ browser() { # NAME ARG... URL
   shift
   record "$name" chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update \
     --disable-sync --disable-dev-shm-usage --user-data-dir="$dir/profile-$name" --ssl-key-log-file="$dir/keys" \
-    --host-resolver-rules="MAP $host 192.0.2.80, MAP * ~NOTFOUND, EXCLUDE 192.0.2.80" --ignore-certificate-errors-spki-list="$pin" --dump-dom "$@"
+    --disable-features=WebRtcHideLocalIpsWithMdns --host-resolver-rules="MAP $host 192.0.2.80, MAP * ~NOTFOUND, EXCLUDE 192.0.2.80" --ignore-certificate-errors-spki-list="$pin" "$@"
 }
 filter='host 192.0.2.80 and port 443' seconds=60
-browser chromium-tls --disable-quic "https://$host/"
-browser chromium-quic --enable-quic --origin-to-force-quic-on="$host:443" "https://$host/"
-filter='tcp or udp' seconds=20
+browser chromium-tls --dump-dom --disable-quic "https://$host/"
+browser chromium-quic --dump-dom --enable-quic --origin-to-force-quic-on="$host:443" "https://$host/"
+# Two ends of a call in one page, which speak DTLS over the loopback.
+cat >"$dir/call.html" <<'HTML'
+<script>
+const a = new RTCPeerConnection(), b = new RTCPeerConnection();
+a.onicecandidate = e => e.candidate && b.addIceCandidate(e.candidate);
+b.onicecandidate = e => e.candidate && a.addIceCandidate(e.candidate);
+a.createDataChannel("call");
+(async () => {
+  await a.setLocalDescription(await a.createOffer()); await b.setRemoteDescription(a.localDescription);
+  await b.setLocalDescription(await b.createAnswer()); await a.setRemoteDescription(b.localDescription);
+})();
+</script>
+HTML
+# It looks for its own address along the default route, which leads nowhere.
+on "$client" ip route add default via 192.0.2.80
+interface=lo filter='udp and host 192.0.2.10' seconds=5 may_end=124 # the page stays open
+browser chromium-webrtc "file://$dir/call.html"
+interface=vc filter='tcp or udp' seconds=20 may_end=0
+on "$client" ip route del default
 
 # --- SSH. Of the copy only headers are kept: its lengths are what counts.
 secure=(-i "$dir/user" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR)
