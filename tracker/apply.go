@@ -16,15 +16,16 @@ const (
 // apply applies the shard's part of a batch.
 func (s *shard) apply(j *job) {
 	from, to := j.flowStarts.of(int(s.id))
-	flows := j.flows[from:to]
+	flows, found := j.flows[from:to], j.found[from:to]
+	for i := 0; i < len(flows); i += touchBlock {
+		end := min(i+touchBlock, len(flows))
+		s.touch(flows[i:end], found[i:end]) // no lock: it only reads what only we write
+	}
 	from, to = j.rowStarts.of(int(s.id))
 	rows := j.rows[from:to]
 	from, to = j.printStarts.of(int(s.id))
 	prints := j.prints[from:to]
 
-	for f := flows; len(f) > 0; f = f[min(len(f), touchBlock):] {
-		s.touch(j, f[:min(len(f), touchBlock)]) // only reads what only we write
-	}
 	s.mu.Lock()
 	net := s.net(j.network)
 	for i := range rows {
@@ -40,7 +41,7 @@ func (s *shard) apply(j *job) {
 	}
 	net.clock = max(net.clock, j.endClock)
 	for _, p := range prints {
-		s.fingerprintOfNone(j, &j.flows[p.flow], &j.b.Fingerprints[p.index])
+		s.fingerprintOfNone(j, p.flow, &j.b.Fingerprints[p.index])
 	}
 	s.sweepPassed(j)
 	s.publish()
@@ -62,21 +63,23 @@ func (s *shard) sweepPassed(j *job) {
 
 // touch finds where the connections of flows may lie. It goes over the flows
 // several times, so that in each pass cache misses overlap.
-func (s *shard) touch(j *job, flows []routed) {
+func (s *shard) touch(flows []keyIn, in []found) {
 	var homes, slots [touchBlock]uint32
+	for i := range flows {
+		in[i].hash = s.hash(&flows[i])
+		homes[i] = uint32(s.index.home(in[i].hash))
+	}
 	var sum uint32
-	for i := range flows {
-		f := &flows[i]
-		f.hash = s.hash(&f.key, j.network)
-		homes[i] = uint32(s.index.home(f.hash))
-	}
 	for _, home := range homes[:len(flows)] {
-		sum += uint32(s.index[home].over)
+		sum += uint32(s.index[home].lanes[0])
 	}
-	for i := range flows {
-		f := &flows[i]
-		f.slot = s.index[homes[i]].candidate(f.hash)
-		slots[i] = f.slot
+	unknown := 0
+	for i := range in {
+		slot := s.index[homes[i]].candidate(in[i].hash)
+		in[i].slot, slots[i] = slot, slot
+		if slot == 0 {
+			unknown++
+		}
 	}
 	if s.fresh > 1 { // else there is no slot 0 to read
 		for _, slot := range slots[:len(flows)] {
@@ -84,39 +87,63 @@ func (s *shard) touch(j *job, flows []routed) {
 		}
 	}
 	s.touched += sum
+	if n := s.live + unknown - s.maxLive; n > 0 {
+		s.touchVictims(n)
+	}
+}
+
+// packet is one row, complete: a packet, or a run of packets of one direction.
+type packet struct {
+	first, last int64
+	clock       int64 // the network's
+	packets     uint32
+	bytes       uint32
+	flags       uint8
+	side        uint8 // who sent it: 0 is the key's A side
+	future      bool
+}
+
+// complete fills in p from a row.
+func (p *packet) complete(r *row, j *job) {
+	*p = packet{
+		first: r.first, last: r.first, clock: r.clock, packets: 1, bytes: r.bytes, flags: r.flags,
+		side: uint8(r.flow & 1), future: r.marks&markFuture != 0,
+	}
+	if r.marks&markRun != 0 {
+		p.packets = j.b.RunPackets[r.index]
+		p.last += int64(j.b.RunSpan[r.index])
+	}
 }
 
 // packet applies one row and returns the slot of its connection.
-func (s *shard) packet(j *job, net *shardNet, p *row) uint32 {
-	f := &j.flows[p.flow]
+func (s *shard) packet(j *job, net *shardNet, r *row) uint32 {
+	var p packet
+	p.complete(r, j)
+	k, f := &j.flows[r.flow>>1], &j.found[r.flow>>1]
 	net.clock = p.clock
 	s.tally.packets += uint64(p.packets)
 	s.tally.bytes += uint64(p.bytes)
 
 	slot := f.slot
-	var h *hot
-	if slot != 0 {
-		h = s.hot(slot)
+	if slot == 0 || !s.hot(slot).is(k, j.names.pairs) {
+		slot = s.find(f.hash, k, j.names.pairs)
 	}
-	if slot == 0 || !h.is(&f.key) || h.pair != j.origin && (h.pair == freePair || j.names.pairs[h.pair].network != j.network) {
-		if slot = s.find(f.hash, &f.key, j.network, j.names.pairs); slot != 0 {
-			h = s.hot(slot)
+	if slot != 0 {
+		if h := s.hot(slot); !s.ended(j, slot, h, &p) {
+			f.slot = slot
+			s.update(j, slot, h, &p)
+			return slot
 		}
 	}
-	if slot != 0 && !s.ended(j, slot, h, p) {
-		f.slot = slot
-		s.update(j, slot, h, p)
-		return slot
-	}
-	slot, h = s.add(j, f, p)
+	slot, h := s.add(j, k, f.hash, &p)
 	f.slot = slot
-	h.advance(p, false)
+	h.advance(&p, false)
 	c := h.class()
 	activity := p.last
 	if p.future || p.clock-p.last > s.timeouts[c] {
 		activity = p.clock
 		s.offClock(slot, h, activity)
-		s.countOff(p)
+		s.countOff(&p)
 	}
 	s.list(slot, j.network, c, activity)
 	return slot
@@ -126,7 +153,7 @@ func (s *shard) packet(j *job, net *shardNet, p *row) uint32 {
 // evicted it then: because its network's clock is beyond its deadline, because
 // the packet itself comes after too long a gap, or because it is a SYN on a
 // closed connection. The clock decides as the sweep would have.
-func (s *shard) ended(j *job, slot uint32, h *hot, p *row) bool {
+func (s *shard) ended(j *job, slot uint32, h *hot, p *packet) bool {
 	c := h.class()
 	timeout := s.timeouts[c]
 	if p.clock-s.activity(slot, h) > timeout || p.first-h.lastSeen > timeout && !p.future {
@@ -146,7 +173,7 @@ func (s *shard) ended(j *job, slot uint32, h *hot, p *row) bool {
 }
 
 // update counts a packet of a connection that goes on.
-func (s *shard) update(j *job, slot uint32, h *hot, p *row) {
+func (s *shard) update(j *job, slot uint32, h *hot, p *packet) {
 	before := h.class()
 	side := uint32(p.side)
 	var bothSeen bool
@@ -210,7 +237,7 @@ func (s *shard) backOnClock(slot uint32, h *hot, last int64) int64 {
 	return h.lastSeen
 }
 
-func (s *shard) countOff(p *row) {
+func (s *shard) countOff(p *packet) {
 	if p.future {
 		s.tally.future += uint64(p.packets)
 		return
@@ -219,9 +246,9 @@ func (s *shard) countOff(p *row) {
 }
 
 // advance moves the connection's state on for a packet. bothSeen says that the other side has sent something, too.
-func (h *hot) advance(p *row, bothSeen bool) {
-	if h.proto != flow.TCP {
-		if bothSeen && h.proto == flow.UDP {
+func (h *hot) advance(p *packet, bothSeen bool) {
+	if h.proto() != flow.TCP {
+		if bothSeen && h.proto() == flow.UDP {
 			h.state |= phaseEstablished
 		}
 		return
@@ -253,7 +280,9 @@ func (h *hot) advance(p *row, bothSeen bool) {
 }
 
 // fingerprintOfRow records a fingerprint that the packet of a row completed.
-func (s *shard) fingerprintOfRow(j *job, slot uint32, p *row, e *flow.Fingerprint) {
+func (s *shard) fingerprintOfRow(j *job, slot uint32, r *row, e *flow.Fingerprint) {
+	var p packet
+	p.complete(r, j)
 	if e.Type == ja4.TypeJA4 || e.Type == ja4.TypeJA4H {
 		s.hot(slot).state.initiate(p.side, byHello)
 	}
@@ -262,8 +291,8 @@ func (s *shard) fingerprintOfRow(j *job, slot uint32, p *row, e *flow.Fingerprin
 
 // fingerprintOfNone records a fingerprint that no packet of the batch
 // completed, at the newest packet of its connection so far.
-func (s *shard) fingerprintOfNone(j *job, f *routed, e *flow.Fingerprint) {
-	slot := s.find(f.hash, &f.key, j.network, j.names.pairs)
+func (s *shard) fingerprintOfNone(j *job, flow uint32, e *flow.Fingerprint) {
+	slot := s.find(j.found[flow].hash, &j.flows[flow], j.names.pairs)
 	if slot == 0 || s.expired(slot, j.network) {
 		s.tally.orphaned++
 		return

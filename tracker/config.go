@@ -35,7 +35,7 @@ type Config struct {
 	// that is to be replayed.
 	Shards int
 	// Workers is the number of goroutines that Run starts; each owns the
-	// shards whose number modulo Workers is its own. 0 is GOMAXPROCS; more
+	// next ones of the shards, as many as the others. 0 is GOMAXPROCS; more
 	// than Shards is refused. It has no effect on results.
 	Workers int
 
@@ -45,7 +45,9 @@ type Config struct {
 	MaxConnections int
 	// MaxMemoryBytes bounds the slabs of the table: index, connections,
 	// histories, interned values; 0 is 2 GiB. Connections may take up half of
-	// it, so it also bounds their number. At least 64 KiB for each shard.
+	// it, so it also bounds their number. At least 256 KiB for each shard. The
+	// wheels of a network, up to 7 KiB in each shard, are counted but never
+	// refused.
 	MaxMemoryBytes int64
 	// Timeouts says after how much silence a connection leaves.
 	Timeouts Timeouts
@@ -104,7 +106,7 @@ const (
 	defaultProbes       = 4096
 	defaultQueueBatches = 64
 	minShardConnections = 1024
-	minShardMemoryBytes = 64 << 10
+	minShardMemoryBytes = 256 << 10
 	maxTimeout          = 365 * 24 * time.Hour
 )
 
@@ -121,7 +123,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MaxMemoryBytes, defaultMemoryBytes)
 	if c.Shards == 0 {
 		c.Shards = min(defaultShards, max(1, c.MaxConnections/minShardConnections))
-		c.Shards = min(c.Shards, max(1, int(c.MaxMemoryBytes/(16*minShardMemoryBytes))))
+		c.Shards = min(c.Shards, max(1, int(c.MaxMemoryBytes/(4*minShardMemoryBytes))))
 	}
 	if c.Workers == 0 {
 		c.Workers = min(runtime.GOMAXPROCS(0), max(1, c.Shards))

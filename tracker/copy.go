@@ -11,15 +11,15 @@ import (
 func (s *shard) copyTo(to *Snapshot, slot uint32, d Detail, names *names) {
 	h, m := s.hot(slot), s.meta(slot)
 	to.Reset()
-	to.Key = h.key()
+	to.Key = h.flowKey()
 	to.Network = names.networks[names.pairs[h.pair].network]
 	to.UID = makeUID(s.epoch, s.id, slot, m.number)
-	to.Protocol = h.proto
+	to.Protocol = to.Key.Protocol
 	to.TCPState = h.tcpState()
-	to.Src, to.SrcPort, to.Dst, to.DstPort = h.a, h.aPort, h.b, h.bPort
+	to.Src, to.SrcPort, to.Dst, to.DstPort = to.Key.A, to.Key.APort, to.Key.B, to.Key.BPort
 	src := 0
 	if h.state&initiatorB != 0 {
-		to.Src, to.SrcPort, to.Dst, to.DstPort = h.b, h.bPort, h.a, h.aPort
+		to.Src, to.SrcPort, to.Dst, to.DstPort = to.Key.B, to.Key.BPort, to.Key.A, to.Key.APort
 		src = 1
 	}
 	to.FirstSeen, to.LastSeen = m.firstSeen, h.lastSeen

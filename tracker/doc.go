@@ -30,7 +30,7 @@
 // # Memory
 //
 // Everything that grows with traffic lies in slabs without pointers, so the
-// garbage collector has nothing to look at: connections in chunks of 1,024,
+// garbage collector has nothing to look at: connections in chunks of 512,
 // all that is variable (fingerprint histories, their interned values, server
 // names, further observers) in 24-byte cells. Chunks are added one at a time
 // and slots never move, so growing stops nobody for longer than one chunk's

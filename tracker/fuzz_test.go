@@ -59,7 +59,7 @@ func FuzzSubmit(f *testing.F) {
 		f.Add(p, p, int64(r.Uint64()))
 	}
 	f.Fuzz(func(t *testing.T, one, two []byte, logTime int64) {
-		rig := newRig(t, Config{MaxConnections: 6, Shards: 2, MaxMemoryBytes: 128 << 10})
+		rig := newRig(t, Config{MaxConnections: 6, Shards: 2, MaxMemoryBytes: 512 << 10})
 		for i, p := range [][]byte{one, two, one} {
 			o, err := rig.Origin("", string(rune('a'+i)), i == 1)
 			if err != nil {

@@ -30,9 +30,9 @@ func checkSlots(t testing.TB, s *shard, pairs []pair) {
 			continue
 		}
 		live++
-		k, n := h.key(), pairs[h.pair].network
-		if got := s.find(s.hash(&k, n), &k, n, pairs); got != slot {
-			t.Fatalf("shard %d: slot %d holds %v, which is found in slot %d", s.id, slot, k, got)
+		k := h.in(pairs[h.pair].network)
+		if got := s.find(s.hash(&k), &k, pairs); got != slot {
+			t.Fatalf("shard %d: slot %d holds %v, which is found in slot %d", s.id, slot, h.flowKey(), got)
 		}
 		if c := s.meta(slot).class; c != h.class() {
 			t.Fatalf("shard %d: slot %d is listed in class %d, is of class %d", s.id, slot, c, h.class())
@@ -40,9 +40,9 @@ func checkSlots(t testing.TB, s *shard, pairs []pair) {
 	}
 	indexed, over := 0, 0
 	for i := range s.index {
-		over += int(s.index[i].over)
-		for _, tag := range s.index[i].tags {
-			if tag != 0 {
+		over += int(s.index[i].over())
+		for e := range bucketSlots {
+			if s.index[i].tag(e) != 0 {
 				indexed++
 			}
 		}
@@ -177,22 +177,31 @@ func checkCells(t testing.TB, s *shard) {
 
 // Counters keep 64 bits: what overflows the 32 of the hot record is carried.
 func TestCountersCarry(t *testing.T) {
+	for _, observers := range []int{1, 2} {
+		testCountersCarry(t, observers)
+	}
+}
+
+func testCountersCarry(t *testing.T, observers int) {
 	r := newRig(t, Config{Shards: 1})
 	b := new(flow.Batch)
 	f := b.AddFlow(tuple(1))
+	for p := range observers { // the counters under test are those of the first
+		r.submit(epochTime, r.origin("", string(rune('a'+p))), batchOf(pkt{flow: tuple(1), flags: flow.ACK}))
+	}
 	for i := range 6 {
 		b.AddPacket(f, i%3 == 2, epochTime, 1<<32-10, flow.ACK)
 		b.RunPackets = append(b.RunPackets, 1<<31)
 		b.RunSpan = append(b.RunSpan, 0)
 	}
-	r.submit(epochTime, Origin{}, b)
+	r.submit(epochTime, r.origin("", "a"), b)
 	r.checkInvariants()
 	s := r.get(tuple(1), "")
-	if s.PacketCount != 6<<31 || s.SrcPacketCount != 4<<31 {
-		t.Errorf("%d packets, %d of the source; want %d, %d", s.PacketCount, s.SrcPacketCount, uint64(6<<31), uint64(4<<31))
+	if s.PacketCount != 6<<31+1 || s.SrcPacketCount != 4<<31+1 {
+		t.Errorf("%d packets, %d of the source; want %d, %d", s.PacketCount, s.SrcPacketCount, uint64(6<<31+1), uint64(4<<31+1))
 	}
-	if s.ByteCount != 6*(1<<32-10) || s.SrcByteCount != 4*(1<<32-10) {
-		t.Errorf("%d bytes, %d of the source; want %d, %d", s.ByteCount, s.SrcByteCount, uint64(6*(1<<32-10)), uint64(4*(1<<32-10)))
+	if s.ByteCount != 6*(1<<32-10)+100 || s.SrcByteCount != 4*(1<<32-10)+100 {
+		t.Errorf("%d bytes, %d of the source; want %d, %d", s.ByteCount, s.SrcByteCount, uint64(6*(1<<32-10)+100), uint64(4*(1<<32-10)+100))
 	}
 	if got := r.flush(epochTime, FlushRequest{}); got != 1 {
 		t.Errorf("%d flushed, want 1", got)

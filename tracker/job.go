@@ -24,19 +24,23 @@ type job struct {
 	names *names
 
 	// Of a batch: what belongs to a shard lies together, in the order of the
-	// batch; only fingerprints are in the order of their rows.
+	// batch; only fingerprints are in the order of their rows. Workers write
+	// to found alone, each to that of its shards' flows.
 	b                                  *flow.Batch
 	origin, network                    uint16
 	endClock                           int64
-	flows                              []routed
+	flows                              []keyIn
+	found                              []found
 	rows                               []row
 	prints                             []print
 	flowStarts, rowStarts, printStarts ranges
 
 	// Of a tick and a flush: the clock of each network.
-	clocks  []int64
-	flush   FlushRequest
-	flushed atomic.Int64
+	clocks []int64
+	flush  FlushRequest
+	// flushNetwork and flushProbe are the numbers of its labels.
+	flushNetwork, flushProbe int
+	flushed                  atomic.Int64
 
 	pending atomic.Int32 // workers that have not applied it
 	done    func()
@@ -47,46 +51,34 @@ type job struct {
 	next     *job
 }
 
-// concerns reports whether a shard of worker w of n has anything to do for j.
-func (j *job) concerns(w, n int) bool {
-	if j.kind != jobBatch {
-		return true
-	}
-	for i := w; i < len(j.rowStarts)-1; i += n {
-		if j.has(i) {
-			return true
-		}
-	}
-	return false
-}
-
 // has reports whether the batch has rows or fingerprints for shard i.
 func (j *job) has(i int) bool {
 	return !j.rowStarts.empty(i) || !j.printStarts.empty(i)
 }
 
-// routed is a flow of a batch on its way to its shard.
-type routed struct {
-	key    flow.Key
-	turned uint32 // 1: the flow's source is the key's B side
-	slot   uint32 // where the worker found it, 0: not yet
-	shard  uint32
-	hash   uint64 // in the shard's index
+// found is where a worker found the connection of a flow.
+type found struct {
+	hash uint64 // in the shard's index
+	slot uint32 // 0: nowhere yet; any other may have changed hands
 }
 
-// row is a row of a batch on its way to its shard: a packet, or a run of
-// packets of one direction.
+// row is a row of a batch on its way to its shard. It is small, since it goes
+// from one processor's cache to another's.
 type row struct {
-	first, last int64
-	clock       int64 // the network's, at this row
-	packets     uint32
-	bytes       uint32
-	flow        uint32 // index into job.flows
-	index       uint16 // in the batch
-	flags       uint8
-	side        uint8 // who sent it: 0 is the key's A side
-	future      bool  // more than 24 h ahead of the log in a live session
+	first int64
+	clock int64 // the network's, at this row
+	bytes uint32
+	flow  uint32 // index into job.flows<<1, plus 1 if the key's B side sent it
+	index uint16 // in the batch
+	flags uint8
+	marks uint8
 }
+
+// Marks of a row.
+const (
+	markRun    uint8 = 1 << iota // its packets and span are in the batch
+	markFuture                   // more than 24 h ahead of the log in a live session
+)
 
 // print is a fingerprint of a batch on its way to its shard.
 type print struct {

@@ -481,12 +481,12 @@ func normal(s *Snapshot) {
 // A Tracker agrees with the model on every eviction, on the whole table and on
 // all totals, whatever comes.
 func TestModel(t *testing.T) {
-	for i := range 60 {
+	for i := range 40 {
 		seed := uint64(time.Now().UnixNano())
-		if i < 20 {
+		if i < 10 {
 			seed = uint64(i)
 		}
-		runModel(t, seed, 150)
+		runModel(t, seed, 100)
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}

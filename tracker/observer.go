@@ -39,7 +39,7 @@ func (s *shard) carry(slot, side uint32, packets, bytes bool) {
 // countObserved counts a packet of a connection that has several observers, or
 // gets its second one now, or is off its clock. It reports whether the other
 // side has sent something, whoever saw it.
-func (s *shard) countObserved(j *job, slot uint32, h *hot, p *row) bool {
+func (s *shard) countObserved(j *job, slot uint32, h *hot, p *packet) bool {
 	side := uint32(p.side)
 	if h.pair == j.origin {
 		n, b := h.packets[side]+p.packets, h.bytes[side]+p.bytes
@@ -60,7 +60,7 @@ func (s *shard) countObserved(j *job, slot uint32, h *hot, p *row) bool {
 }
 
 // countAt counts a packet for the observer in cell i.
-func (s *shard) countAt(i uint32, p *row) {
+func (s *shard) countAt(i uint32, p *packet) {
 	c := s.cells.at(i)
 	b := s.cells.at(c.next)
 	t := s.cells.at(b.next)
@@ -85,7 +85,7 @@ func (s *shard) firstCell(slot uint32) uint32 {
 
 // observer returns the cell of the batch's probe, which is not the first
 // observer, and makes it if need be; 0 if there is no room.
-func (s *shard) observer(j *job, slot uint32, h *hot, p *row) uint32 {
+func (s *shard) observer(j *job, slot uint32, h *hot, p *packet) uint32 {
 	first := s.firstCell(slot)
 	at, n := first, 1 // the cell behind which a new observer goes
 	if first != 0 {

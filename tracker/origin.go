@@ -1,7 +1,9 @@
 package tracker
 
 import (
+	"cmp"
 	"fmt"
+	"sync"
 
 	"github.com/whorl-net/whorl/flow"
 )
@@ -30,10 +32,27 @@ const maxPairs = freePair
 // maxProbeLen bounds the label of a probe in bytes.
 const maxProbeLen = 255
 
-// labels finds the numbers of labels. It belongs to the goroutine that submits.
+// labels finds the numbers of labels. Only the goroutine that submits adds some.
 type labels struct {
-	networks, probes map[string]uint16
-	pairs            map[pair]uint16
+	mu       sync.RWMutex // guards networks, which queries read
+	networks map[string]uint16
+	probes   map[string]uint16
+	pairs    map[pair]uint16
+}
+
+// network returns the number of a network, false if it is not known. An empty
+// name is that of the default one.
+func (l *labels) network(name string) (uint16, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	n, ok := l.networks[cmp.Or(name, flow.DefaultNetwork)]
+	return n, ok
+}
+
+func (l *labels) addNetwork(name string, n uint16) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.networks[name] = n
 }
 
 // Origin returns the Origin of probe in network; an empty network is the
@@ -42,9 +61,7 @@ type labels struct {
 // ErrFull is wrapped when MaxNetworks, MaxProbes or 65,535 pairs are used up.
 // It must be called in log order, from the goroutine that submits.
 func (t *Tracker) Origin(network, probe string, live bool) (Origin, error) {
-	if network == "" {
-		network = flow.DefaultNetwork
-	}
+	network = cmp.Or(network, flow.DefaultNetwork)
 	if err := flow.CheckNetwork(network); err != nil {
 		return Origin{}, err
 	}
@@ -52,7 +69,7 @@ func (t *Tracker) Origin(network, probe string, live bool) (Origin, error) {
 		return Origin{}, fmt.Errorf("probe %.40q… has %d bytes, at most %d", probe, len(probe), maxProbeLen)
 	}
 	old := t.names.Load()
-	n, haveNet := t.labels.networks[network]
+	n, haveNet := t.labels.network(network)
 	p, haveProbe := t.labels.probes[probe]
 	if haveNet && haveProbe {
 		if i, ok := t.labels.pairs[pair{n, p}]; ok {
@@ -70,7 +87,7 @@ func (t *Tracker) Origin(network, probe string, live bool) (Origin, error) {
 	now := *old
 	if !haveNet {
 		n = uint16(len(now.networks))
-		t.labels.networks[network] = n
+		t.labels.addNetwork(network, n)
 		now.networks = append(now.networks, network)
 		t.clocks = append(t.clocks, netClock{})
 	}
@@ -84,27 +101,4 @@ func (t *Tracker) Origin(network, probe string, live bool) (Origin, error) {
 	now.pairs = append(now.pairs, pair{n, p})
 	t.names.Store(&now)
 	return Origin{pair: i, live: live}, nil
-}
-
-// network returns the number of a network, false if it is not known.
-func (n *names) network(name string) (uint16, bool) {
-	if name == "" {
-		name = flow.DefaultNetwork
-	}
-	for i := range n.networks {
-		if n.networks[i] == name {
-			return uint16(i), true
-		}
-	}
-	return 0, false
-}
-
-// probe returns the number of a probe, false if it is not known.
-func (n *names) probe(name string) (uint16, bool) {
-	for i := range n.probes {
-		if n.probes[i] == name {
-			return uint16(i), true
-		}
-	}
-	return 0, false
 }

@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/whorl-net/whorl/flow"
@@ -10,15 +11,15 @@ import (
 // reuses, and reports whether it is tracked. An empty network is the default
 // one.
 func (t *Tracker) Get(key flow.Key, network string, d Detail, into *Snapshot) bool {
-	names := t.names.Load()
-	n, ok := names.network(network)
+	n, ok := t.labels.network(network)
 	if !ok {
 		return false
 	}
-	var buf [keyBytes + maxLabel]byte
-	s := t.shards[t.shardOf(&key, append(buf[:keyBytes], names.networks[n]...))]
+	k := makeKeyIn(&key, n)
+	s := t.shards[t.shardOf(&k, t.labelSeed(cmp.Or(network, flow.DefaultNetwork)))]
+	hash := s.hash(&k)
 	s.mu.Lock()
-	slot := s.find(s.hash(&key, n), &key, n, t.names.Load().pairs)
+	slot := s.find(hash, &k, t.names.Load().pairs)
 	return t.copyLocked(s, slot, d, into)
 }
 

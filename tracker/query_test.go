@@ -91,7 +91,7 @@ func TestPageShowsEachOnce(t *testing.T) {
 	r.submit(at(0), Origin{}, &b)
 	x := rand.New(rand.NewPCG(5, 5))
 	var page []Snapshot
-	for walk := range 20 {
+	for walk := range 8 {
 		seen := map[UID]int{}
 		names := map[flow.Key]int{}
 		var c Cursor

@@ -8,14 +8,12 @@ import (
 
 // hot is what every packet of a connection touches: one cache line.
 type hot struct {
-	a, b         flow.Addr
-	aPort, bPort uint16
-	proto        flow.Protocol
-	state        state
+	key   [keyBytes]byte
+	state state
 	// pair is the network and the first probe that saw the connection;
 	// freePair marks a free slot.
 	pair     uint16
-	lastSeen int64
+	lastSeen int64 // Unix nanoseconds, the greatest seen
 	// packets and bytes of the first observer, sent by A (0) and B (1). What
 	// overflows goes to a tagCarry cell.
 	packets, bytes [2]uint32
@@ -41,7 +39,7 @@ const (
 	hotBytes  = 64
 	metaBytes = 48
 
-	chunkSlots = 256
+	chunkSlots = 512
 
 	freePair = math.MaxUint16
 )
@@ -125,7 +123,7 @@ var classes = [12]class{
 
 func (h *hot) class() class {
 	kind := 0
-	switch h.proto {
+	switch h.proto() {
 	case flow.TCP:
 		kind = 1 << 2
 	case flow.UDP:
@@ -135,7 +133,7 @@ func (h *hot) class() class {
 }
 
 func (h *hot) tcpState() TCPState {
-	if h.proto != flow.TCP {
+	if h.proto() != flow.TCP {
 		return TCPNone
 	}
 	switch h.state & phaseMask {
@@ -145,15 +143,6 @@ func (h *hot) tcpState() TCPState {
 		return TCPClosed
 	}
 	return TCPHalfOpen
-}
-
-// is reports whether the record has key k; the network is checked elsewhere.
-func (h *hot) is(k *flow.Key) bool {
-	return h.a == k.A && h.b == k.B && h.aPort == k.APort && h.bPort == k.BPort && h.proto == k.Protocol
-}
-
-func (h *hot) key() flow.Key {
-	return flow.Key{A: h.a, B: h.b, APort: h.aPort, BPort: h.bPort, Protocol: h.proto}
 }
 
 // timeouts are those of Config, by class, in nanoseconds.

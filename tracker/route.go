@@ -2,7 +2,6 @@ package tracker
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -11,22 +10,15 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// keyBytes is the size of a key as it is hashed; the network label follows.
-const (
-	keyBytes = 16 + 16 + 2 + 2 + 1
-	maxLabel = flow.MaxNetworkLen
-)
+// labelSeed returns the seed for the keys of a network.
+func (t *Tracker) labelSeed(network string) uint64 {
+	return xxh3.HashStringSeed(network, t.cfg.HashSeed)
+}
 
-// shardOf returns the shard of key k. buf has keyBytes of room, then the label
-// of the network. The result depends on nothing but key, label, HashSeed and
-// the number of shards.
-func (t *Tracker) shardOf(k *flow.Key, buf []byte) uint32 {
-	copy(buf[0:], k.A[:])
-	copy(buf[16:], k.B[:])
-	binary.BigEndian.PutUint16(buf[32:], k.APort)
-	binary.BigEndian.PutUint16(buf[34:], k.BPort)
-	buf[36] = byte(k.Protocol)
-	hi, _ := bits.Mul64(xxh3.HashSeed(buf, t.cfg.HashSeed), uint64(len(t.shards)))
+// shardOf returns the shard of key k. The result depends on nothing but key,
+// label, HashSeed and the number of shards.
+func (t *Tracker) shardOf(k *keyIn, labelSeed uint64) uint32 {
+	hi, _ := bits.Mul64(xxh3.HashSeed(k[:keyBytes], labelSeed), uint64(len(t.shards)))
 	return uint32(hi)
 }
 
@@ -104,80 +96,69 @@ func (t *Tracker) route(j *job, logTime int64, o Origin, b *flow.Batch) {
 // order. t.place tells where each went.
 func (t *Tracker) routeFlows(j *job) {
 	flows := j.b.Flows
-	t.buf = append(t.buf[:keyBytes], j.names.networks[j.network]...)
-	t.place = resize(t.place, len(flows))
+	seed := t.labelSeed(j.names.networks[j.network])
 	t.unsorted = resize(t.unsorted, len(flows))
+	t.shardAt = resize(t.shardAt, len(flows))
+	t.place = resize(t.place, len(flows))
 	starts := j.flowStarts.begin(len(t.shards))
 	for i := range flows {
-		f := &t.unsorted[i]
-		f.setKey(&flows[i])
-		f.shard = t.shardOf(&f.key, t.buf)
-		starts[f.shard]++
+		k := &t.unsorted[i]
+		t.place[i] = 0
+		if k.putTuple(&flows[i], j.network) {
+			t.place[i] = 1
+		}
+		shard := t.shardOf(k, seed)
+		t.shardAt[i] = uint16(shard)
+		starts[shard]++
 	}
 	j.flowStarts.sum()
 	j.flows = resize(j.flows, len(flows))
+	j.found = resize(j.found, len(flows))
 	for i := range flows {
-		f := &t.unsorted[i]
-		at := starts[f.shard]
-		starts[f.shard]++
-		t.place[i] = at
-		j.flows[at] = *f
+		at := &starts[t.shardAt[i]]
+		j.flows[*at] = t.unsorted[i]
+		t.place[i] |= *at << 1
+		*at++
 	}
 	j.flowStarts.end()
-}
-
-// setKey is flow.Tuple.Key, written in place.
-func (f *routed) setKey(tu *flow.Tuple) {
-	k := &f.key
-	k.Protocol = tu.Protocol
-	hiS, hiD := binary.BigEndian.Uint64(tu.Src[:]), binary.BigEndian.Uint64(tu.Dst[:])
-	loS, loD := binary.BigEndian.Uint64(tu.Src[8:]), binary.BigEndian.Uint64(tu.Dst[8:])
-	if hiS < hiD || hiS == hiD && (loS < loD || loS == loD && tu.SrcPort <= tu.DstPort) {
-		k.A, k.B, k.APort, k.BPort = tu.Src, tu.Dst, tu.SrcPort, tu.DstPort
-		f.turned = 0
-		return
-	}
-	k.A, k.B, k.APort, k.BPort = tu.Dst, tu.Src, tu.DstPort, tu.SrcPort
-	f.turned = 1
 }
 
 // routeRows sorts the rows by shard and moves the network's clock through them
 // in the order of the batch.
 func (t *Tracker) routeRows(j *job, logTime int64, live bool) {
 	b := j.b
-	c := &t.clocks[j.network]
-	hold := int64(t.cfg.ReplayHold)
-	latest := int64(maxTime)
-	if live {
-		hold = int64(t.cfg.LiveHold)
-		latest = logTime + future
-	}
-	c.reach(logTime)
 	starts := j.rowStarts.begin(len(t.shards))
 	for _, ref := range b.Flow {
-		starts[j.flows[t.place[ref>>1]].shard]++
+		starts[t.shardAt[ref>>1]]++
 	}
 	j.rowStarts.sum()
 	j.rows = resize(j.rows, len(b.Flow))
+	c := &t.clocks[j.network]
+	c.reach(logTime)
+	hold, latest := int64(t.cfg.ReplayHold), int64(maxTime)
+	if live {
+		hold, latest = int64(t.cfg.LiveHold), logTime+future
+	}
+	runs := len(b.RunPackets) > 0
 	for i, ref := range b.Flow {
-		place := t.place[ref>>1]
-		f := &j.flows[place]
-		r := &j.rows[starts[f.shard]]
-		starts[f.shard]++
-		*r = row{
-			first: b.Time[i], last: b.Time[i], packets: 1, bytes: b.WireLength[i], flags: b.TCPFlags[i],
-			flow: place, side: uint8(ref&1 ^ f.turned), index: uint16(i),
+		last, marks := b.Time[i], uint8(0)
+		if runs {
+			last += int64(b.RunSpan[i])
+			marks = markRun
 		}
-		if len(b.RunPackets) > 0 {
-			r.packets = b.RunPackets[i]
-			r.last += int64(b.RunSpan[i])
+		var clock int64
+		if last > latest {
+			marks |= markFuture
+			clock = c.ahead(logTime)
+		} else {
+			clock = c.packet(last, logTime, hold)
 		}
-		if r.last > latest {
-			r.future = true
-			r.clock = c.ahead(logTime)
-			continue
+		at := &starts[t.shardAt[ref>>1]]
+		j.rows[*at] = row{
+			first: b.Time[i], clock: clock, bytes: b.WireLength[i], flow: t.place[ref>>1] ^ ref&1,
+			index: uint16(i), flags: b.TCPFlags[i], marks: marks,
 		}
-		r.clock = c.packet(r.last, logTime, hold)
+		*at++
 	}
 	j.rowStarts.end()
 	j.endClock = c.now
@@ -193,17 +174,19 @@ func (t *Tracker) routePrints(j *job) {
 		return
 	}
 	for i := range prints {
-		starts[j.flows[t.place[prints[i].Flow]].shard]++
-		j.prints[i] = print{index: uint32(i), flow: t.place[prints[i].Flow], row: prints[i].Row - 1}
+		starts[t.shardAt[prints[i].Flow]]++
 	}
 	j.printStarts.sum()
-	for i := range prints { // as far as sum goes, starts are right already
-		starts[j.flows[j.prints[i].flow].shard]++
+	for i := range prints {
+		at := &starts[t.shardAt[prints[i].Flow]]
+		j.prints[*at] = print{index: uint32(i), flow: t.place[prints[i].Flow] >> 1, row: prints[i].Row - 1}
+		*at++
 	}
 	j.printStarts.end()
-	slices.SortStableFunc(j.prints, func(a, b print) int {
-		return cmp.Or(cmp.Compare(j.flows[a.flow].shard, j.flows[b.flow].shard), cmp.Compare(a.row, b.row))
-	})
+	for i := range t.shards {
+		from, to := j.printStarts.of(i)
+		slices.SortStableFunc(j.prints[from:to], func(a, b print) int { return cmp.Compare(a.row, b.row) })
+	}
 }
 
 // ranges says which part of something sorted belongs to which shard. It is made

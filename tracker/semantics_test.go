@@ -220,6 +220,21 @@ func TestPacketsFromTheFuture(t *testing.T) {
 	}
 }
 
+// A live network that begins with packets from the future has the log's clock.
+func TestFutureFirst(t *testing.T) {
+	r := newRig(t, Config{})
+	o, err := r.Origin("", "p", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.submit(at(0), o, batchOf(pkt{flow: udp(1), at: 48 * time.Hour}, pkt{flow: udp(2)}))
+	r.submit(at(0), o, batchOf(pkt{flow: udp(1), at: time.Second}))
+	r.tick(at(0))
+	if n := r.Count(); n.Live != 2 || n.Opened != 2 || n.Future != 1 {
+		t.Errorf("%+v, want 2 live, 1 packet from the future", n)
+	}
+}
+
 // A packet after a gap longer than the timeout starts a new connection, also
 // when no tick came between.
 func TestGapStartsANewConnection(t *testing.T) {

@@ -1,11 +1,9 @@
 package tracker
 
 import (
-	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 	"sync"
-
-	"github.com/whorl-net/whorl/flow"
 )
 
 // shard is one part of the table. Its worker is the only one to change it.
@@ -34,7 +32,10 @@ type shard struct {
 	values values
 	// weightMax bounds the cells that hang on one connection.
 	weightMax uint32
-	ringBytes int
+	// cellBytesMax is what cells, with the table of their values left out, and
+	// wheels may take; ringBytes is what wheels do.
+	cellBytesMax int64
+	ringBytes    int
 
 	tally  tally
 	counts counts
@@ -42,6 +43,8 @@ type shard struct {
 	// leaving are evictions copied but not yet announced, see announce; the
 	// worker's, nil if nobody wants to know.
 	leaving *departures
+	// hashes are of some connections about to leave, by slot; slot 0 is none.
+	hashes [touchBlock]slotHash
 	// touched keeps the compiler from dropping loads that only warm the cache.
 	touched uint32
 }
@@ -58,14 +61,19 @@ func newShard(id int, c *Config, maxLive int, maxBytes int64) *shard {
 		fresh: 1, maxLive: maxLive,
 	}
 	s.index = newIndex(maxLive)
-	rest := maxBytes - int64(s.connectionBytes(maxLive))
-	s.cells.max = int(min(max(rest/cellBytes, 0), maxShardCells))
+	s.cellBytesMax = (maxBytes - int64(s.connectionBytes(maxLive))) * valueLoad * cellBytes / (valueLoad*cellBytes + 4)
+	s.boundCells()
 	s.values = values{cells: &s.cells, seed: maphash.MakeSeed()}
-	s.cells.max -= s.cells.max / (valueLoad * cellBytes / 4) // for the table of buckets
 	s.weightMax = uint32(max(s.cells.max/8, min(s.cells.max, 256)))
 	s.weightMax = min(s.weightMax, maxWeight)
 	s.publish()
 	return s
+}
+
+// boundCells bounds the cells to the whole chunks that fit beside the wheels.
+func (s *shard) boundCells() {
+	chunks := (s.cellBytesMax - int64(s.ringBytes)) / (chunkCells * cellBytes)
+	s.cells.max = int(min(max(chunks*chunkCells-1, 0), maxShardCells))
 }
 
 // maxWeight bounds what one connection can hang on itself, in cells: 1.5 MiB.
@@ -96,36 +104,33 @@ const hashed = 1 << 16
 
 // hash returns the index hash of a key. It is keyed per process, so nobody can
 // choose addresses that meet in one bucket.
-func (s *shard) hash(k *flow.Key, net uint16) uint64 {
-	var b [40]byte
-	copy(b[0:], k.A[:])
-	copy(b[16:], k.B[:])
-	binary.LittleEndian.PutUint64(b[32:], uint64(k.APort)|uint64(k.BPort)<<16|uint64(k.Protocol)<<32|uint64(net)<<40)
-	return maphash.Bytes(s.seed, b[:]) | hashed
+func (s *shard) hash(k *keyIn) uint64 {
+	return maphash.Bytes(s.seed, k[:hashedBytes]) | hashed
 }
 
-// find returns the slot of key k in network net, 0 if there is none.
-func (s *shard) find(hash uint64, k *flow.Key, net uint16, pairs []pair) uint32 {
+// find returns the slot of k, 0 if there is none.
+func (s *shard) find(hash uint64, k *keyIn, pairs []pair) uint32 {
 	tag := tagOf(hash)
 	i := s.index.home(hash)
 	for range len(s.index) {
 		b := &s.index[i]
-		for e := range b.tags {
-			if b.tags[e] != tag {
-				continue
-			}
-			if h := s.hot(b.slots[e]); h.is(k) && pairs[h.pair].network == net {
-				return b.slots[e]
+		for m := b.matches(tag); m != 0; m &= m - 1 {
+			slot := b.slots[bits.TrailingZeros32(m)]
+			if s.hot(slot).is(k, pairs) {
+				return slot
 			}
 		}
-		if b.over == 0 {
+		if b.over() == 0 {
 			return 0
 		}
-		if i++; i == uint64(len(s.index)) {
-			i = 0
-		}
+		i = s.index.next(i)
 	}
 	return 0
+}
+
+// is reports whether the record is the live connection of k.
+func (h *hot) is(k *keyIn, pairs []pair) bool {
+	return h.key == *k.key() && h.pair != freePair && pairs[h.pair].network == k.network()
 }
 
 // net returns what the shard knows of network n.
@@ -147,12 +152,13 @@ func (s *shard) list(slot uint32, n uint16, c class, activity int64) {
 		r = newRing(s.timeouts[c])
 		net.rings[c] = r
 		s.ringBytes += ringBytes
-		s.cells.max = max(0, s.cells.max-ringBytes/cellBytes)
+		s.boundCells()
 	}
 	if r.n == 0 {
 		r.swept = net.clock / r.grain
 		s.open[c] = append(s.open[c], n)
 	}
+	r.advance(net.clock)
 	s.meta(slot).class = c
 	s.link(r, slot, r.bucketOf(activity+r.timeout))
 }
@@ -187,7 +193,7 @@ func (s *shard) activity(slot uint32, h *hot) int64 {
 
 // add opens a connection with its first packet. It may evict another to make
 // room.
-func (s *shard) add(j *job, f *routed, p *row) (uint32, *hot) {
+func (s *shard) add(j *job, k *keyIn, hash uint64, p *packet) (uint32, *hot) {
 	if s.live >= s.maxLive {
 		s.makeRoom(j)
 	}
@@ -204,13 +210,10 @@ func (s *shard) add(j *job, f *routed, p *row) (uint32, *hot) {
 	s.live++
 	s.opened++
 	h, m := s.hot(slot), s.meta(slot)
-	*h = hot{
-		a: f.key.A, b: f.key.B, aPort: f.key.APort, bPort: f.key.BPort, proto: f.key.Protocol,
-		state: state(p.side), pair: j.origin, lastSeen: p.last,
-	}
+	*h = hot{key: *k.key(), state: state(p.side), pair: j.origin, lastSeen: p.last}
 	h.packets[p.side&1], h.bytes[p.side&1] = p.packets, p.bytes
 	*m = meta{firstSeen: p.first, number: s.opened}
-	s.index.insert(f.hash, slot)
+	s.index.insert(hash, slot)
 	return slot, h
 }
 
@@ -227,8 +230,13 @@ func (s *shard) grow() {
 func (s *shard) remove(slot uint32, pairs []pair) {
 	h, m := s.hot(slot), s.meta(slot)
 	n := pairs[h.pair].network
-	k := h.key()
-	s.index.remove(s.hash(&k, n), slot)
+	known := &s.hashes[slot%touchBlock]
+	if known.slot != slot {
+		k := h.in(n)
+		*known = slotHash{slot, s.hash(&k)}
+	}
+	s.index.remove(known.hash, slot)
+	known.slot = 0 // the next connection in this slot has another
 	s.unlist(slot, n)
 	s.dropCells(m)
 	h.pair = freePair

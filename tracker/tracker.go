@@ -27,6 +27,7 @@ type Tracker struct {
 	shards []*shard
 	queues []chan *job // one for each worker
 	names  atomic.Pointer[names]
+	labels labels
 	ending ending
 	jobs   sync.Pool
 
@@ -35,13 +36,12 @@ type Tracker struct {
 
 	// What follows belongs to the goroutine that submits.
 
-	labels   labels
 	clocks   []netClock // by network
 	logTime  int64      // the greatest so far
-	buf      []byte     // scratch, as all that follows
-	to       []int
-	unsorted []routed
-	place    []uint32
+	to       []int      // scratch, as all that follows
+	unsorted []keyIn
+	shardAt  []uint16 // of each flow
+	place    []uint32 // of each flow in job.flows<<1, plus 1 if it was turned
 }
 
 // New returns a Tracker that starts no goroutine: call Run.
@@ -51,7 +51,7 @@ func New(cfg Config) (*Tracker, error) {
 		return nil, err
 	}
 	t := &Tracker{
-		cfg: cfg, stopped: make(chan struct{}), buf: make([]byte, keyBytes, keyBytes+maxLabel),
+		cfg: cfg, stopped: make(chan struct{}),
 		clocks: make([]netClock, 1),
 		labels: labels{
 			networks: map[string]uint16{flow.DefaultNetwork: 0}, probes: map[string]uint16{"": 0},
@@ -148,8 +148,29 @@ func (t *Tracker) Flush(ctx context.Context, logTime int64, r FlushRequest, done
 	j := t.newJob(jobFlush, logTime)
 	j.doneN = done
 	j.flush = r
+	j.flushNetwork, j.flushProbe = anyLabel, anyLabel
+	if r.Network != "" {
+		j.flushNetwork = labelNumber(t.labels.network(r.Network))
+	}
+	if r.Probe != "" {
+		n, ok := t.labels.probes[r.Probe]
+		j.flushProbe = labelNumber(n, ok)
+	}
 	t.readClocks(j)
 	return t.send(ctx, j)
+}
+
+// anyLabel stands for all networks or probes, noLabel for one never heard of.
+const (
+	anyLabel = -1
+	noLabel  = -2
+)
+
+func labelNumber(n uint16, known bool) int {
+	if !known {
+		return noLabel
+	}
+	return int(n)
 }
 
 // Packet is one packet for Observe.
@@ -216,7 +237,7 @@ func (t *Tracker) send(ctx context.Context, j *job) error {
 func (t *Tracker) recipients(j *job) []int {
 	t.to = t.to[:0]
 	for w := range t.queues {
-		if j.concerns(w, len(t.queues)) {
+		if t.concerned(j, w) {
 			t.to = append(t.to, w)
 		}
 	}

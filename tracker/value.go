@@ -17,8 +17,8 @@ type values struct {
 }
 
 // valueLoad is how many cells there are to a bucket: even the shortest values
-// take two, so a full slab has chains of eight at most on average.
-const valueLoad = 16
+// take two, so a full slab has chains of sixteen at most on average.
+const valueLoad = 32
 
 // valueCells returns how many cells a value of n bytes takes.
 func valueCells(n int) int { return 1 + (n+cellText-1)/cellText }
@@ -46,8 +46,9 @@ func (v *values) find(s string, hash uint32) uint32 {
 	return 0
 }
 
+// equal compares s to a text of the same length.
 func (v *values) equal(first uint32, s string) bool {
-	for first != 0 {
+	for s != "" {
 		c := v.cells.at(first)
 		t := c.text()
 		n := min(len(s), cellText)
@@ -56,7 +57,7 @@ func (v *values) equal(first uint32, s string) bool {
 		}
 		s, first = s[n:], c.next
 	}
-	return s == ""
+	return true
 }
 
 // add interns s, which find did not find, with no reference yet. The caller

@@ -39,7 +39,7 @@ type ring struct {
 const (
 	ringBuckets = 256
 	parked      = ringBuckets
-	ringBytes   = 4*(ringBuckets+1) + 80
+	ringBytes   = 4*(ringBuckets+1) + 88
 	// idleTurn stands for the timeout of a class that never expires.
 	idleTurn = int64(time.Hour)
 )
@@ -56,11 +56,21 @@ func newRing(timeout int64) *ring {
 // bucketOf returns the bucket of a deadline.
 func (r *ring) bucketOf(deadline int64) uint16 { return uint16(deadline / r.grain % ringBuckets) }
 
+// advance moves swept over empty buckets that the clock has passed. What is
+// listed then lies less than a turn ahead of it, and so looks newer than what
+// is there.
+func (r *ring) advance(clock int64) {
+	for now := clock / r.grain; r.swept < now && r.heads[r.swept%ringBuckets] == 0; {
+		r.swept++
+	}
+}
+
 // oldest returns the bucket to take a victim from. The ring is not empty.
-func (r *ring) oldest() uint16 {
+func (r *ring) oldest(clock int64) uint16 {
 	if r.heads[parked] != 0 {
 		return parked
 	}
+	r.advance(clock)
 	from := uint(r.swept % ringBuckets)
 	for i := range uint(len(r.used) + 1) {
 		w := (from/64 + i) % uint(len(r.used))
@@ -105,15 +115,13 @@ func (s *shard) link(r *ring, slot uint32, b uint16) {
 	hm.prev = slot
 }
 
-// unlink takes slot out of r. A sweep that was to end there ends before it.
+// unlink takes slot out of r. A sweep that was to end there starts its bucket
+// anew.
 func (s *shard) unlink(r *ring, slot uint32) {
 	m := s.meta(slot)
 	r.n--
 	if r.until == slot {
-		r.until = m.prev
-		if r.heads[m.bucket] == slot {
-			r.until = 0
-		}
+		r.until = 0
 	}
 	if m.next == slot {
 		r.heads[m.bucket] = 0

@@ -2,21 +2,36 @@ package tracker
 
 import "context"
 
-// work is the goroutine that owns the shards whose number modulo the number of
-// workers is w. It takes jobs in the order of the log, and leaves those that
-// are queued when ctx ends: they are in the log.
+// owned returns the shards of worker w, from the first to before the last: they
+// follow one another, so that what a batch has for a worker lies together.
+func (t *Tracker) owned(w int) (from, to int) {
+	n := len(t.queues)
+	return w * len(t.shards) / n, (w + 1) * len(t.shards) / n
+}
+
+// concerned reports whether a shard of worker w has anything to do for j.
+func (t *Tracker) concerned(j *job, w int) bool {
+	from, to := t.owned(w)
+	return j.kind != jobBatch || j.rowStarts[from] != j.rowStarts[to] || j.printStarts[from] != j.printStarts[to]
+}
+
+// work is the goroutine that owns the shards of worker w. It takes jobs in the
+// order of the log, and leaves those that are queued when ctx ends: they are in
+// the log.
 func (t *Tracker) work(ctx context.Context, w int) {
+	from, to := t.owned(w)
+	shards := t.shards[from:to]
 	if t.cfg.OnEvict != nil {
 		leaving := new(departures)
-		for i := w; i < len(t.shards); i += len(t.queues) {
-			t.shards[i].leaving = leaving
+		for _, s := range shards {
+			s.leaving = leaving
 		}
 	}
 	for ctx.Err() == nil {
 		select {
 		case j := <-t.queues[w]:
-			for i := w; i < len(t.shards); i += len(t.queues) {
-				t.shards[i].do(j)
+			for _, s := range shards {
+				s.do(j)
 			}
 			if j.pending.Add(-1) == 0 {
 				t.ending.finish(j, &t.jobs)
@@ -56,15 +71,6 @@ func (s *shard) tick(j *job) {
 
 // flush evicts what the job's request describes, slot by slot.
 func (s *shard) flush(j *job) {
-	r := &j.flush
-	network, ok := j.names.network(r.Network)
-	if r.Network != "" && !ok {
-		return
-	}
-	probe, ok := j.names.probe(r.Probe)
-	if r.Probe != "" && !ok {
-		return
-	}
 	var copied Snapshot
 	n := 0
 	s.mu.Lock()
@@ -73,21 +79,25 @@ func (s *shard) flush(j *job) {
 			s.yieldTo(j)
 		}
 		h := s.hot(slot)
-		if h.pair == freePair || r.Network != "" && j.names.pairs[h.pair].network != network ||
-			r.Probe != "" && !s.observedBy(slot, probe, j.names.pairs) {
+		if h.pair == freePair {
 			continue
 		}
-		if r.Match != nil {
-			s.copyTo(&copied, slot, r.Detail, j.names)
+		network := int(j.names.pairs[h.pair].network)
+		if j.flushNetwork != anyLabel && j.flushNetwork != network ||
+			j.flushProbe != anyLabel && !s.observedBy(slot, j.flushProbe, j.names.pairs) {
+			continue
+		}
+		if j.flush.Match != nil {
+			s.copyTo(&copied, slot, j.flush.Detail, j.names)
 			s.mu.Unlock() // nobody else changes the shard
-			j.t.enrich(&copied, r.Detail)
-			wanted := r.Match(&copied)
+			j.t.enrich(&copied, j.flush.Detail)
+			wanted := j.flush.Match(&copied)
 			s.mu.Lock()
 			if !wanted {
 				continue
 			}
 		}
-		s.evict(j, slot, CauseFlush, s.nets[j.names.pairs[h.pair].network].clock)
+		s.evict(j, slot, CauseFlush, s.nets[network].clock)
 		n++
 	}
 	s.publish()
@@ -97,11 +107,11 @@ func (s *shard) flush(j *job) {
 }
 
 // observedBy reports whether the probe is one of a connection's observers.
-func (s *shard) observedBy(slot uint32, probe uint16, pairs []pair) bool {
+func (s *shard) observedBy(slot uint32, probe int, pairs []pair) bool {
 	var all [MaxObservers]counted
 	n, _ := s.observed(slot, &all)
 	for i := range n {
-		if pairs[all[i].pair].probe == probe {
+		if int(pairs[all[i].pair].probe) == probe {
 			return true
 		}
 	}
