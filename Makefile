@@ -38,6 +38,7 @@ test: ## Run the tests, with the race detector where a C compiler is installed
 .PHONY: e2e
 e2e: build .bin/grpcurl ## Run the binaries against each other, and grpcurl against a live collector
 	WHORL_BIN=$(abspath $(BIN)) GRPCURL=$(abspath .bin/grpcurl) go test -count=1 -tags e2e ./test/...
+	go test -count=1 -run TestDamagedCaptures ./probe
 
 .PHONY: lint
 lint: .bin/staticcheck proto-lint ## Check format, vet, staticcheck, the contract and generated code
@@ -73,6 +74,18 @@ fuzz: ## Run each fuzz target for FUZZTIME (default 10s)
 	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$pkg || exit 1; \
 	  done || exit 1; \
 	done
+
+.PHONY: fuzz-long
+fuzz-long: ## Run each fuzz target a million times (hours)
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=1000000x
+
+.PHONY: bench-full
+bench-full: ## The same with larger tables and longer runs
+	go run ./bench -full
+
+.PHONY: bench-compare
+bench-compare: ## Compare two results: make bench-compare OLD=a.json NEW=b.json
+	go run ./bench -compare $(OLD) $(NEW)
 
 .PHONY: ci
 ci: lint test e2e run ## What must pass before a change lands
