@@ -46,6 +46,10 @@ func newAnalyser(cfg *Config, share int) analyser {
 func newEngine(cfg *Config, share int) *handshake.Engine {
 	h := handshake.Config{
 		Types: cfg.Types, MaxFlows: cfg.MaxFlows, MaxBytes: cfg.MaxBytes, SSHWindow: cfg.SSHWindow,
+		Secrets: cfg.Secrets,
+	}
+	if cfg.Live && cfg.KeyFile != nil {
+		h.SecretsWait = secretsWait
 	}
 	if h.MaxFlows == 0 {
 		h.MaxFlows = handshake.DefaultMaxFlows

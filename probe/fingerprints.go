@@ -14,7 +14,7 @@ import (
 // Fingerprints reads one source to its end and calls emit with every
 // fingerprint, in the order of the packets that completed them and, within a
 // packet, of their types; windows still open at the end come last. Of cfg it
-// heeds Types, Outer, Count and the limits.
+// heeds Types, Outer, Count, Secrets and the limits.
 //
 // It returns what it counted also with an error: the source's, emit's, or the
 // cause of ctx, which it looks at every few hundred packets. The event is lent

@@ -21,6 +21,7 @@ import (
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
+	"github.com/whorl-net/whorl/ja4/cleartext"
 	"github.com/whorl-net/whorl/probe/capture"
 )
 
@@ -52,6 +53,13 @@ type Config struct {
 	MaxFlows  int
 	MaxBytes  int64
 	SSHWindow int
+	// Secrets are those of connections to look into, nil for none; see
+	// handshake.Config. They may be added to at any time.
+	Secrets *cleartext.KeyLog
+	// KeyFile, if not nil, fills Secrets. With Live, Run looks every second
+	// whether it has grown, and connections wait some seconds for their
+	// secrets. The probe owns it until Run has returned.
+	KeyFile *KeyFile
 	// OnPanic, if not nil, is told of each packet that hit a bug of ours. The
 	// packet was skipped and is counted. It is called by the goroutine that
 	// met it; in is lent for the call.
@@ -99,6 +107,9 @@ func New(cfg Config, r Reporter, sources ...capture.Source) (*Probe, error) {
 	}
 	for _, s := range sources {
 		p.workers = append(p.workers, newWorker(p, []capture.Source{s}, len(sources)))
+	}
+	if len(p.workers) > 0 {
+		p.workers[0].keyFile = cfg.KeyFile
 	}
 	return p, nil
 }

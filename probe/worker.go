@@ -33,6 +33,8 @@ type worker struct {
 	analyser
 	batcher batcher
 	pace    pace
+	keyFile *KeyFile // nil when nothing is to be followed
+	keysDue time.Time
 
 	since  time.Time // when the batch was first seen to hold something; zero before
 	newest int64     // greatest packet time
@@ -76,6 +78,7 @@ func (w *worker) run(ctx context.Context) error {
 // drain takes the packets of one source.
 func (w *worker) drain(ctx context.Context, s capture.Source) error {
 	for ctx.Err() == nil && !w.probe.counted() {
+		w.refreshKeys()
 		err := w.chunk(ctx, s)
 		w.publish()
 		switch {
@@ -94,6 +97,17 @@ func (w *worker) drain(ctx context.Context, s capture.Source) error {
 		}
 	}
 	return nil
+}
+
+// refreshKeys looks for new secrets when it is time to.
+func (w *worker) refreshKeys() {
+	if w.keyFile == nil {
+		return
+	}
+	if now := time.Now(); !now.Before(w.keysDue) {
+		w.keyFile.refresh()
+		w.keysDue = now.Add(keyFileEvery)
+	}
 }
 
 // chunk takes up to chunkPackets packets. A panic over the bytes of a packet

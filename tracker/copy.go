@@ -10,7 +10,7 @@ import (
 // string for all texts together, and slices that have become too short.
 func (s *shard) copyTo(to *Snapshot, slot uint32, d Detail, names *names) {
 	h, m := s.hot(slot), s.meta(slot)
-	to.Reset()
+	to.resetExtras()
 	to.Key = h.flowKey()
 	to.Network = names.networks[names.pairs[h.pair].network]
 	to.UID = makeUID(s.epoch, s.id, slot, m.number)

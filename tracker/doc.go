@@ -11,12 +11,15 @@
 // Each network has a clock: its newest packet time, and, when the log goes on
 // without newer packets, the log time that passed since (see Config.LiveHold).
 // The clock never goes back. A connection has expired when its network's clock
-// is beyond its deadline, that is its last activity plus the timeout of its
-// state. Whether a packet finds the connection expired or a Tick sweeps it away
-// first makes no difference to what is evicted and what its EvictedAt says, so
-// neither the cut of batches nor the rhythm of ticks nor the number of shards
-// can be seen in the evictions. Only the limits (Config.MaxConnections,
-// Config.MaxMemoryBytes) are kept per shard and choose by what the shard knows.
+// is beyond its last activity plus the timeout of its state; the last activity
+// is the time of its newest packet or, if that came late, the clock then. A
+// packet that comes after a longer gap than the timeout also finds its
+// connection expired. Whether a packet comes upon an expired connection or a
+// Tick sweeps it away first makes no difference to what is evicted and what its
+// EvictedAt says, so neither the cut of batches nor the rhythm of ticks nor the
+// number of shards can be seen in the evictions. Only the limits
+// (Config.MaxConnections, Config.MaxMemoryBytes) are kept per shard and choose
+// by what the shard knows.
 //
 // # Ownership and locks
 //

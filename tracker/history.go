@@ -76,7 +76,7 @@ func (s *shard) appendEvent(slot, at uint32, ev cell) {
 		i, first := s.cells.alloc()
 		*first = *c
 		first.next = i
-		*c = cell{x: 1<<16 | 1, y: uint64(i)<<32 | 0, tag: tagHistory, typ: c.typ, next: c.next}
+		*c = cell{x: 1<<16 | 1, y: uint64(i) << 32, tag: tagHistory, typ: c.typ, next: c.next}
 		m.weight++
 	}
 	newest, hundredth := uint32(c.y>>32), uint32(c.y)

@@ -130,6 +130,12 @@ func TestKeyInIsTheKey(t *testing.T) {
 		if turned != wantTurned || h.flowKey() != want || k != makeKeyIn(&want, network) || k != h.in(network) || k.network() != network {
 			t.Fatalf("%v: key %v turned %v, want %v %v", tu, h.flowKey(), turned, want, wantTurned)
 		}
+		pairs := []pair{{network: network}, {network: network ^ 1}}
+		for p, want := range map[uint16]bool{0: true, 1: false, freePair: false} {
+			if h.pair = p; h.is(&k, pairs) != want {
+				t.Fatalf("%v of pair %d is %v in network %d", h.flowKey(), p, !want, network)
+			}
+		}
 	}
 }
 

@@ -84,10 +84,8 @@ const (
 type print struct {
 	index uint32 // in the batch
 	flow  uint32 // index into job.flows
-	row   uint32 // index in the batch, noRow if it is of none
+	row   uint32 // index in the batch; the largest number if it is of none
 }
-
-const noRow = 1<<32 - 1
 
 // keepRows bounds the batches whose jobs are kept for reuse, so that one giant
 // does not stay for good.

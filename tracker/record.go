@@ -114,22 +114,29 @@ const (
 	numClasses
 )
 
-// classes is indexed by protocol kind<<2 | phase.
-var classes = [12]class{
-	0<<2 | 0: classOther, 0<<2 | 1: classOther, 0<<2 | 2: classOther, 0<<2 | 3: classOther,
-	1<<2 | 0: classHalfOpen, 1<<2 | 1: classHalfOpen, 1<<2 | 2: classEstablished, 1<<2 | 3: classClosed,
-	2<<2 | 0: classUDPOneWay, 2<<2 | 1: classUDPOneWay, 2<<2 | 2: classUDP, 2<<2 | 3: classUDP,
+// classes is indexed by kind of protocol and phase.
+var classes = [3][4]class{
+	kindOther: {classOther, classOther, classOther, classOther},
+	kindTCP:   {classHalfOpen, classHalfOpen, classEstablished, classClosed},
+	kindUDP:   {classUDPOneWay, classUDPOneWay, classUDP, classUDP},
 }
 
+// Kinds of protocols.
+const (
+	kindOther = iota
+	kindTCP
+	kindUDP
+)
+
 func (h *hot) class() class {
-	kind := 0
+	kind := kindOther
 	switch h.proto() {
 	case flow.TCP:
-		kind = 1 << 2
+		kind = kindTCP
 	case flow.UDP:
-		kind = 2 << 2
+		kind = kindUDP
 	}
-	return classes[kind|int(h.state&phaseMask>>phaseShift)]
+	return classes[kind][h.state&phaseMask>>phaseShift]
 }
 
 func (h *hot) tcpState() TCPState {

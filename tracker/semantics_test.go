@@ -247,6 +247,17 @@ func TestGapStartsANewConnection(t *testing.T) {
 	}
 }
 
+// Without a tick, what has expired leaves as batches come.
+func TestBatchesSweep(t *testing.T) {
+	r := newRig(t, Config{Shards: 1})
+	for i := range 1000 {
+		r.submit(at(0), Origin{}, batchOf(pkt{flow: udp(i), at: time.Duration(i) * time.Second}))
+		if n := r.Count().Live; n > 33 {
+			t.Fatalf("%d connections after %d s, want those of 30 s", n, i)
+		}
+	}
+}
+
 // The same 5-tuple in two networks is two connections.
 func TestNetworksAreApart(t *testing.T) {
 	r := newRig(t, Config{})
@@ -289,6 +300,11 @@ func TestObservers(t *testing.T) {
 	}
 	if s.PacketCount != 4 || s.ByteCount != 1600 || s.SrcPacketCount != 2 {
 		t.Errorf("totals %d packets %d bytes, want those of p3: 4 and 1600", s.PacketCount, s.ByteCount)
+	}
+	for _, p := range []string{"p4", "p9"} {
+		if n := r.flush(at(0), FlushRequest{Probe: p}); n != 0 {
+			t.Errorf("flushed %d of %s, want 0", n, p)
+		}
 	}
 	if n := r.flush(at(0), FlushRequest{Probe: "p2"}); n != 1 {
 		t.Errorf("flushed %d of p2, want 1", n)

@@ -231,11 +231,23 @@ func cloneHistories(hs []History) []History {
 
 // Reset empties s and keeps its memory.
 func (s *Snapshot) Reset() {
-	clear(s.Anomalies)
+	s.resetExtras()
 	*s = Snapshot{
-		Fingerprints: resetHistories(s.Fingerprints), RawFingerprints: resetHistories(s.RawFingerprints),
-		Observers: s.Observers[:0], Anomalies: s.Anomalies[:0],
+		Fingerprints: s.Fingerprints, RawFingerprints: s.RawFingerprints,
+		Observers: s.Observers, Anomalies: s.Anomalies,
 	}
+}
+
+// resetExtras empties what not every copy of a connection fills in: field by
+// field, which for a walk over the table takes half the time of a Reset.
+func (s *Snapshot) resetExtras() {
+	s.Fingerprints, s.RawFingerprints = resetHistories(s.Fingerprints), resetHistories(s.RawFingerprints)
+	s.ServerName = ""
+	s.Observers = s.Observers[:0]
+	s.IdentifiedApp, s.KnownBad, s.New = "", false, false
+	s.MSSValue, s.TunnelIndicator, s.SSHSessionType = 0, "", ""
+	clear(s.Anomalies)
+	s.Anomalies = s.Anomalies[:0]
 }
 
 // maxKeptEvents bounds what a reused History keeps room for: one connection

@@ -33,6 +33,10 @@ func (s *fileSource) Next(p *capture.Packet) error {
 		if s.filter.Match(p) {
 			return nil
 		}
+		if err := s.filter.Err(); err != nil {
+			s.bar.clear()
+			return err
+		}
 	}
 }
 

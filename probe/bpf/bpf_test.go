@@ -186,6 +186,15 @@ func TestRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
+// A VLAN tag is looked for where there can be one only.
+func TestVLANNeedsEthernet(t *testing.T) {
+	_, err := bpf.Compile("tcp and not vlan 7", capture.Null, false)
+	var e *bpf.Error
+	if !errors.As(err, &e) || e.Column != 13 {
+		t.Fatalf("vlan on null: %v, want a *bpf.Error at the word", err)
+	}
+}
+
 // An empty filter accepts everything; a filter too large for the kernel is
 // refused, and one beyond the reach of short jumps still works.
 func TestSize(t *testing.T) {
@@ -257,6 +266,9 @@ func TestFilterFollowsLinkType(t *testing.T) {
 		if got := f.Match(&capture.Packet{Data: c.data, LinkType: c.link}); got != c.want {
 			t.Errorf("link type %d: %v, want %v", c.link, got, c.want)
 		}
+	}
+	if f.Err() == nil {
+		t.Error("link type 9999 left no error")
 	}
 	var none *bpf.Filter
 	if !none.Match(&capture.Packet{}) {

@@ -35,9 +35,13 @@ func Compile(filter string, link capture.LinkType, live bool) ([]bpf.Instruction
 	if !ok {
 		return nil, fmt.Errorf("capture filter: link type %d is not supported", link)
 	}
+	vlan, tagged := findVLAN(e)
+	if tagged && !l.ethernet {
+		return nil, &Error{Filter: filter, Column: vlan.column, Word: "vlan", Problem: fmt.Sprintf("packets of link type %v carry no VLAN tag", link)}
+	}
 	g := &generator{asm: &assembler{}, link: l}
 	match, reject := g.asm.label(), g.asm.label()
-	if live && l.ethernet && hasVLAN(e) {
+	if live && tagged {
 		// One body for packets whose outer tag the kernel took, one for the
 		// others: offsets differ between them, and a body is small.
 		stripped, inBand := g.asm.label(), g.asm.label()
@@ -94,18 +98,23 @@ const (
 	etherIPv6 = 0x86dd
 )
 
-func hasVLAN(e expr) bool {
+// findVLAN returns the first vlan of e.
+func findVLAN(e expr) (v vlanExpr, ok bool) {
 	switch e := e.(type) {
 	case andExpr:
-		return hasVLAN(e.x) || hasVLAN(e.y)
+		if v, ok = findVLAN(e.x); !ok {
+			v, ok = findVLAN(e.y)
+		}
 	case orExpr:
-		return hasVLAN(e.x) || hasVLAN(e.y)
+		if v, ok = findVLAN(e.x); !ok {
+			v, ok = findVLAN(e.y)
+		}
 	case notExpr:
-		return hasVLAN(e.x)
+		return findVLAN(e.x)
 	case vlanExpr:
-		return true
+		return e, true
 	}
-	return false
+	return v, ok
 }
 
 // generator writes code for one link type. Each gen… method leaves the machine
@@ -178,10 +187,6 @@ func (g *generator) ether(t uint16, yes, no label) {
 func (g *generator) network() uint32 { return g.link.network + g.shift }
 
 func (g *generator) vlan(id int, yes, no label) {
-	if !g.link.ethernet {
-		g.asm.jump(no)
-		return
-	}
 	tagged := g.asm.label()
 	if g.stripped {
 		g.stripped = false

@@ -18,7 +18,7 @@ type (
 	protoExpr struct{ name string }
 	// vlanExpr shifts everything that is compiled after it behind the tag. id
 	// is -1 for any.
-	vlanExpr struct{ id int }
+	vlanExpr struct{ id, column int }
 	addrExpr struct {
 		side   side
 		prefix netip.Prefix
@@ -176,13 +176,13 @@ func (p *parser) primary() (expr, error) {
 	case "vlan":
 		n, err := strconv.ParseUint(p.peek().text, 10, 32)
 		if err != nil {
-			return vlanExpr{-1}, nil
+			return vlanExpr{-1, t.column}, nil
 		}
 		id := p.next()
 		if n > 4095 {
 			return nil, p.fail(id, fmt.Sprintf("VLAN %s is not 0 to 4095", id.text))
 		}
-		return vlanExpr{int(n)}, nil
+		return vlanExpr{int(n), t.column}, nil
 	}
 	return nil, p.fail(t, p.unexpected(t, "a word such as host, net, port, tcp or vlan"))
 }

@@ -65,6 +65,16 @@ type Filter struct {
 	vms   map[capture.LinkType]*bpf.VM
 	last  capture.LinkType
 	vm    *bpf.VM
+	err   error // of the first link type that the filter does not fit
+}
+
+// Err says why Match could not look into packets of some link type; nil when
+// it could look into all.
+func (f *Filter) Err() error {
+	if f == nil {
+		return nil
+	}
+	return f.err
 }
 
 // NewFilter compiles filter, for now for Ethernet: other link types follow
@@ -87,8 +97,8 @@ func NewProgramFilter(prog []bpf.Instruction) (*Filter, error) {
 	return &Filter{fixed: vm}, nil
 }
 
-// Match reports whether the filter accepts p. A link type that filters cannot
-// look into accepts nothing.
+// Match reports whether the filter accepts p. Of a link type that it does not
+// fit it accepts nothing; Err then says so.
 func (f *Filter) Match(p *capture.Packet) bool {
 	if f == nil {
 		return true
@@ -111,8 +121,12 @@ func (f *Filter) machine(link capture.LinkType) *bpf.VM {
 		return vm
 	}
 	var vm *bpf.VM
-	if prog, err := Compile(f.text, link, false); err == nil {
-		vm, _ = bpf.NewVM(prog) // a compiled program is valid: a test holds that
+	prog, err := Compile(f.text, link, false)
+	if err == nil {
+		vm, err = bpf.NewVM(prog)
+	}
+	if f.err == nil {
+		f.err = err
 	}
 	if len(f.vms) < 64 { // link types are few; a hostile file may claim many
 		f.vms[link] = vm

@@ -25,6 +25,11 @@ type conn struct {
 	retries ja4plus.SYNACKRetries
 	acks    ja4plus.BareACKs
 
+	// inside is nil when nothing in there is looked at (any more), insideDone
+	// says that it has been there.
+	inside     *opened
+	insideDone bool
+
 	streams *streams // nil when no payload is wanted (yet)
 	started bool     // streams has been there
 	ssh     *sshFlow
@@ -51,11 +56,17 @@ func (c *conn) bytes() int64 {
 			n += c.streams[i].bytes()
 		}
 	}
+	if c.inside != nil {
+		n += c.inside.bytes()
+	}
 	if c.ssh != nil {
 		n += sshBytes
 	}
 	if c.quic != nil {
 		n += quicBytes + int64(c.quic.flow.Held())
+		if c.quic.opened != nil {
+			n += c.quic.opened.bytes()
+		}
 	}
 	if c.dtls != nil {
 		n += dtlsBytes + int64(c.dtls[0].stream.Held()+c.dtls[1].stream.Held())

@@ -14,8 +14,8 @@ func (g *Engine) inOrder(c *conn, side uint8, data []byte) {
 		switch {
 		case s.done || s.paused:
 			return
-		case s.tls != nil:
-			g.runTLS(s, data)
+		case s.tls != nil || s.sealed:
+			g.runTLS(c, side, data)
 			return
 		case s.httpRuns:
 			data = g.runHTTP(c, side, data)
@@ -106,6 +106,7 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 	case protocolTLS:
 		s.tls = new(ja4.TLSStream)
 		s.http = nil
+		g.beginOpened(c)
 		c.streams[side^1].paused = false
 	case protocolHTTP:
 		if s.http == nil {
@@ -122,18 +123,28 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 	return begin
 }
 
-// runTLS feeds the TLS stream of s.
-func (g *Engine) runTLS(s *stream, data []byte) {
-	switch s.tls.Write(data, g.onMessage) {
-	case ja4.StatusMore:
-	case ja4.StatusDone:
-		s.finish()
-	case ja4.StatusInvalid:
-		s.tls = nil
-		s.looked += len(data)
-	case ja4.StatusTooLarge:
-		g.stats.GivenUp[ReasonTooLarge]++
-		s.finish()
+// runTLS feeds the TLS stream of a direction, and what looks inside.
+func (g *Engine) runTLS(c *conn, side uint8, data []byte) {
+	s := &c.streams[side]
+	if s.tls != nil {
+		switch s.tls.Write(data, g.onMessage) {
+		case ja4.StatusMore:
+		case ja4.StatusDone:
+			if s.tls, s.sealed = nil, c.inside != nil; !s.sealed {
+				s.finish()
+			}
+		case ja4.StatusInvalid:
+			s.tls = nil
+			s.looked += len(data)
+			g.endOpened(c)
+		case ja4.StatusTooLarge:
+			g.stats.GivenUp[ReasonTooLarge]++
+			s.finish()
+			g.endOpened(c)
+		}
+	}
+	if c.inside != nil {
+		g.openTLS(c, side, data)
 	}
 }
 
@@ -169,7 +180,7 @@ func (g *Engine) clientHello(m ja4.Message) {
 	if g.types.Has(ja4.TypeJA4) {
 		g.event(h.Event())
 	}
-	if g.types.Has(ja4.TypeJA4O) {
+	if g.types.Has(ja4.TypeJA4O) && m.Transport != ja4.DTLS { // nobody defines it
 		g.event(h.EventOriginal())
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
+	"github.com/whorl-net/whorl/ja4/cleartext"
 	"github.com/whorl-net/whorl/probe/decode"
 )
 
@@ -38,6 +39,18 @@ type Config struct {
 	// SSHWindow is the number of SSH packets per JA4SSH, at most
 	// ja4plus.MaxSSHWindow; 0 means ja4plus.DefaultSSHWindow.
 	SSHWindow int
+	// Secrets are those of connections to look into: what they say inside TLS
+	// and QUIC gives JA4H (HTTP/1, HTTP/2, HTTP/3) and JA4X (TLS 1.3). With nil
+	// or an empty one there is nothing of that. Certificates that are
+	// compressed (RFC 8879) are not read, nor requests of HTTP/3 that refer to
+	// the dynamic table of QPACK.
+	Secrets *cleartext.KeyLog
+	// SecretsWait is for secrets that are added while packets come: how much
+	// packet time a connection waits for its own, from its beginning. What it
+	// says meanwhile is held, some 64 KiB each way of TLS and 32 KiB of QUIC,
+	// and found with its first packet after they came. With 0 they have to be there
+	// before they are needed.
+	SecretsWait time.Duration
 	// A flow is forgotten after this much packet time without a packet; 0
 	// means the default. TCPLinger is for connections that were closed by FIN
 	// both ways or by RST, TCPHalfOpen for those that only one end spoke on.
@@ -126,6 +139,8 @@ type Engine struct {
 	onHTTP    func(ja4.Event)
 	onCert    func(ja4.Event)
 	onQUIC    func(side uint8, m ja4.Message)
+	inTLS     cleartext.Sink
+	inQUIC    cleartext.Sink
 }
 
 // New returns an Engine.
@@ -141,7 +156,7 @@ func New(cfg Config) *Engine {
 	setDefault(&cfg.SSHIdle, DefaultSSHIdle)
 	setDefault(&cfg.SSHLinger, DefaultSSHLinger)
 	cfg.SSHIdle = min(cfg.SSHIdle, cfg.TCPIdle)
-	g := &Engine{cfg: cfg, types: cfg.Types, want: wanted(cfg.Types), table: newTable(cfg.MaxFlows)}
+	g := &Engine{cfg: cfg, types: cfg.Types, want: wanted(&cfg), table: newTable(cfg.MaxFlows)}
 	g.idle = [numTimeouts]int32{
 		timeoutTCP: coarseSpan(cfg.TCPIdle), timeoutHalfOpen: coarseSpan(cfg.TCPHalfOpen),
 		timeoutClosed: coarseSpan(cfg.TCPLinger), timeoutUDP: coarseSpan(cfg.UDPIdle),
@@ -155,6 +170,8 @@ func New(cfg Config) *Engine {
 	g.onHTTP = g.request
 	g.onCert = g.event
 	g.onQUIC = g.quicMessage
+	g.inTLS = cleartext.Sink{Message: g.openedMessage, Data: g.openedData}
+	g.inQUIC = cleartext.Sink{Message: g.openedQUICMessage, Stream: g.openedStream}
 	return g
 }
 
@@ -162,9 +179,11 @@ func New(cfg Config) *Engine {
 type want struct {
 	tls, http, ssh, dhcp, synack, latency, quic bool
 	payload, tcp                                bool
+	inside                                      bool // TLS and QUIC, with secrets
 }
 
-func wanted(t ja4.TypeSet) want {
+func wanted(cfg *Config) want {
+	t := cfg.Types
 	w := want{
 		tls:     t.Has(ja4.TypeJA4) || t.Has(ja4.TypeJA4O) || t.Has(ja4.TypeJA4S) || t.Has(ja4.TypeJA4X),
 		http:    t.Has(ja4.TypeJA4H) || t.Has(ja4.TypeJA4HRO),
@@ -173,6 +192,8 @@ func wanted(t ja4.TypeSet) want {
 		synack:  t.Has(ja4.TypeJA4TS),
 		latency: t.Has(ja4.TypeJA4L) || t.Has(ja4.TypeJA4LS),
 	}
+	w.inside = cfg.Secrets != nil && (w.http || t.Has(ja4.TypeJA4X))
+	w.tls = w.tls || w.inside
 	w.quic = w.tls || w.latency
 	w.payload = w.tls || w.http || w.ssh
 	w.tcp = w.payload || w.synack || w.latency

@@ -13,7 +13,8 @@ const (
 	// ReasonHoles: too many holes in the captured bytes of one direction.
 	ReasonHoles
 	// ReasonUnrecognised: the first 64 KiB of a direction are no protocol
-	// that has a fingerprint.
+	// that has a fingerprint; or what is inside an opened connection is not
+	// HTTP.
 	ReasonUnrecognised
 	// ReasonMalformed: a message whose framing was fine and whose content was
 	// not; the flow goes on.
@@ -23,12 +24,23 @@ const (
 	ReasonOversize
 	// ReasonCapacity: a flow was forgotten because Config.MaxFlows was reached.
 	ReasonCapacity
+	// ReasonNoSecrets: there are secrets, but not those of this TLS or QUIC
+	// connection, so that nothing inside it was found.
+	ReasonNoSecrets
+	// ReasonUnopened: the secrets of a connection do not fit, or bytes of it
+	// are missing, so that nothing (further) inside it was found.
+	ReasonUnopened
+	// ReasonUnsupported: the connection has secrets and a version, cipher
+	// suite or feature that is not opened; or a request of HTTP/3 refers to
+	// the dynamic table, and was left out.
+	ReasonUnsupported
 
 	NumReasons
 )
 
 var reasonNames = [NumReasons]string{
 	"memory", "too-large", "holes", "unrecognised", "malformed", "oversize", "capacity",
+	"no-secrets", "unopened", "unsupported",
 }
 
 // String returns the name of the reason, such as "too-large".

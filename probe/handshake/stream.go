@@ -42,6 +42,8 @@ type stream struct {
 	tls      *ja4.TLSStream
 	http     *ja4plus.HTTPStream
 	httpRuns bool
+	// sealed: what was in clear has ended, and the connection is opened.
+	sealed bool
 }
 
 type heldSegment struct {
@@ -156,6 +158,12 @@ func (g *Engine) drain(c *conn, side uint8) {
 func (g *Engine) hole(c *conn, side uint8, to uint32) {
 	s := &c.streams[side]
 	g.stats.HolesSkipped++
+	if c.inside != nil {
+		g.stats.GivenUp[ReasonUnopened]++
+		if g.endOpened(c); s.done {
+			return
+		}
+	}
 	if s.holes++; s.holes > maxHoles {
 		g.stats.GivenUp[ReasonHoles]++
 		s.finish()
@@ -195,6 +203,6 @@ func (g *Engine) closeStreams(c *conn) {
 	}
 	a, b := &c.streams[0], &c.streams[1]
 	if (a.done || a.paused) && (b.done || b.paused) {
-		c.streams = nil
+		c.streams, c.inside = nil, nil
 	}
 }

@@ -10,6 +10,8 @@ type quicFlow struct {
 	flow      ja4.QUICFlow
 	latency   ja4plus.QUICLatency
 	datagrams uint16
+	done      bool        // hellos and distances are
+	opened    *openedQUIC // nil when nothing inside is looked at (any more)
 }
 
 // A dtlsFlow is a DTLS association until both hellos and what is in clear
@@ -70,7 +72,7 @@ func (g *Engine) udp(e *entry) {
 			return
 		}
 		if quic {
-			c.quic = new(quicFlow)
+			c.quic = &quicFlow{opened: g.newOpenedQUIC()}
 		} else {
 			c.dtls = new(dtlsFlow)
 		}
@@ -93,8 +95,18 @@ func (g *Engine) udp(e *entry) {
 
 // quicDatagram reports whether nothing more is wanted of the flow.
 func (g *Engine) quicDatagram(e *entry, q *quicFlow, b []byte) bool {
+	q.done = q.done || g.quicHandshake(e, q, b)
+	if q.opened != nil {
+		g.openQUIC(q, b)
+	}
+	return q.done && q.opened == nil
+}
+
+// quicHandshake reports whether nothing more is wanted of what is in clear.
+func (g *Engine) quicHandshake(e *entry, q *quicFlow, b []byte) bool {
 	packets, status := q.flow.Datagram(g.side, b, g.onQUIC)
 	if status == ja4.StatusInvalid {
+		q.opened = nil
 		return true
 	}
 	client, known := q.flow.Client()

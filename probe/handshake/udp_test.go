@@ -197,6 +197,19 @@ func TestDTLS(t *testing.T) {
 	}
 }
 
+// Nobody defines the original-order form for DTLS.
+func TestDTLSHasNoOriginalOrder(t *testing.T) {
+	ch, _ := hellos()
+	body := ch[4:]
+	session := 34 + 1 + int(body[34])
+	withCookie := append(append(bytes.Clone(body[:session]), 0), body[session:]...)
+	c := newConversation().datagram(client, dtlsRecord(1, 0, withCookie))
+	events, _, _ := run(Config{Types: ja4.JA4Only}, c.packets)
+	if got, want := kinds(events), "ja4"; got != want {
+		t.Errorf("events %q, want %q", got, want)
+	}
+}
+
 // JA4 alone needs no method of JA4+.
 func TestQUICJA4Only(t *testing.T) {
 	ch, sh := hellos()

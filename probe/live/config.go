@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 
 	"golang.org/x/net/bpf"
 )
@@ -24,12 +25,18 @@ type Config struct {
 	NoPromiscuous bool
 }
 
-// Fanout names a group of rings that share an interface, each getting the
-// packets of its flows. All of a group have the same Group.
+// Fanout is a group of rings that share an interface, each getting the packets
+// of its flows. All rings of an interface have the same Fanout. The first ring
+// makes the group; what passes the interface until the last has joined is
+// spread over those that are there. Safe for concurrent use.
 type Fanout struct {
-	// Group is unique on the host: NewFanout chooses one.
-	Group uint16
+	mu   sync.Mutex // guards what follows
+	made bool
+	id   int
 }
+
+// NewFanout returns a group without rings.
+func NewFanout() *Fanout { return &Fanout{} }
 
 const (
 	blockBytes       = 1 << 20

@@ -49,6 +49,7 @@ type Ring struct {
 	memory   []byte
 	blocks   uint32
 	ignored  bool // the kernel leaves outgoing packets out
+	index    int  // of the interface
 
 	block  uint32 // the block being read, or to be read next
 	left   uint32 // packets of it not lent yet
@@ -58,6 +59,8 @@ type Ring struct {
 	mu        sync.Mutex // guards stats, and fd between Stats and Close
 	stats     Stats
 	dropsBase uint64 // the interface's own counter when the ring was opened
+	// countsInterface: of the rings of a group one reports the interface.
+	countsInterface bool
 }
 
 // Open makes a ring on the interface and starts it. The socket receives
@@ -76,16 +79,9 @@ func Open(c Config) (*Ring, error) {
 // LinkType returns the link type of an interface, for which a filter must be
 // compiled.
 func LinkType(name string) (capture.LinkType, error) {
-	b, err := os.ReadFile("/sys/class/net/" + name + "/type")
+	n, err := hardware(name)
 	if err != nil {
-		if strings.ContainsAny(name, "/\x00") || errors.Is(err, os.ErrNotExist) {
-			return 0, fmt.Errorf("capture on %s: %w", name, ErrNoInterface)
-		}
 		return 0, fmt.Errorf("capture on %s: %w", name, err)
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return 0, fmt.Errorf("capture on %s: hardware type %q: %w", name, b, err)
 	}
 	switch n {
 	case arphrdEther, arphrdLoopback:
@@ -94,6 +90,27 @@ func LinkType(name string) (capture.LinkType, error) {
 		return capture.Raw, nil
 	}
 	return 0, fmt.Errorf("capture on %s: hardware type %d is not supported, want Ethernet, loopback or a raw IP device", name, n)
+}
+
+// hardware asks the kernel for the ARPHRD type of an interface. (The files
+// under /sys are those of another network namespace inside nsenter.)
+func hardware(name string) (uint16, error) {
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, ErrNoInterface
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	switch err := unix.IoctlIfreq(fd, unix.SIOCGIFHWADDR, req); {
+	case errors.Is(err, unix.ENODEV):
+		return 0, ErrNoInterface
+	case err != nil:
+		return 0, fmt.Errorf("hardware type: %w", err)
+	}
+	return req.Uint16(), nil
 }
 
 func open(c Config) (_ *Ring, err error) {
@@ -109,7 +126,7 @@ func open(c Config) (_ *Ring, err error) {
 	if err != nil {
 		return nil, errors.Unwrap(err)
 	}
-	r := &Ring{name: c.Interface, link: link, loopback: iface.Flags&net.FlagLoopback != 0, blocks: blocks, fd: -1}
+	r := &Ring{name: c.Interface, link: link, loopback: iface.Flags&net.FlagLoopback != 0, index: iface.Index, blocks: blocks, fd: -1}
 	defer func() {
 		if err != nil {
 			r.Close()
@@ -126,7 +143,9 @@ func open(c Config) (_ *Ring, err error) {
 		// fan-out group does not inherit the option: lend leaves them out.
 		r.ignored = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, packetIgnoreOutgoing, 1) == nil
 	}
-	if err = attach(r.fd, c.Filter); err != nil {
+	// Nothing passes before everything stands: a ring of a fan-out group would
+	// otherwise see the packets of the whole interface until it has joined.
+	if err = attach(r.fd, []bpf.Instruction{bpf.RetConstant{Val: 0}}); err != nil {
 		return nil, fmt.Errorf("capture filter: %w", err)
 	}
 	req := unix.TpacketReq3{
@@ -147,32 +166,51 @@ func open(c Config) (_ *Ring, err error) {
 			return nil, fmt.Errorf("promiscuous mode: %w", err)
 		}
 	}
-	r.dropsBase = interfaceDrops(r.name)
 	addr := unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: iface.Index}
 	if err = unix.Bind(r.fd, &addr); err != nil {
 		return nil, err
 	}
+	r.countsInterface = true
 	if c.Fanout != nil {
-		// By flow hash; fragments are put together first so that they stay
-		// with their flow.
-		arg := int(c.Fanout.Group) | (unix.PACKET_FANOUT_HASH|unix.PACKET_FANOUT_FLAG_DEFRAG)<<16
-		if err = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_FANOUT, arg); err != nil {
+		if r.countsInterface, err = c.Fanout.join(r.fd); err != nil {
 			return nil, fmt.Errorf("fan-out: %w", err)
 		}
+	}
+	r.dropsBase = interfaceDrops(r.name)
+	if err = attach(r.fd, c.Filter); err != nil {
+		return nil, fmt.Errorf("capture filter: %w", err)
 	}
 	return r, nil
 }
 
-var fanoutGroups atomic.Uint32
+const fanoutUnique = 0x2000 // PACKET_FANOUT_FLAG_UNIQUEID, Linux 4.12
 
-// NewFanout returns a group that no other of this process has.
-func NewFanout() *Fanout {
-	return &Fanout{Group: uint16(os.Getpid()) + uint16(fanoutGroups.Add(1))}
+// join puts a bound socket into the group. The first one makes the group, with
+// an id that the kernel chooses: nobody else on the network namespace has it.
+// It reports whether this was the first.
+func (f *Fanout) join(fd int) (first bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	// By flow hash; fragments are put together first so that they stay with
+	// their flow.
+	mode := unix.PACKET_FANOUT_HASH | unix.PACKET_FANOUT_FLAG_DEFRAG
+	if f.made {
+		return false, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, f.id|mode<<16)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, (mode|fanoutUnique)<<16); err != nil {
+		return false, err
+	}
+	v, err := unix.GetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT)
+	if err != nil {
+		return false, err
+	}
+	f.id, f.made = v&0xffff, true
+	return true, nil
 }
 
 func attach(fd int, filter []bpf.Instruction) error {
 	if filter == nil {
-		return nil
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
 	}
 	raw, err := bpf.Assemble(filter)
 	if err != nil {
@@ -216,25 +254,49 @@ func (r *Ring) nextBlock() error {
 		r.held = false
 		r.block = (r.block + 1) % r.blocks
 	}
-	for range 2 {
-		if r.status(r.block).Load()&unix.TP_STATUS_USER != 0 {
-			d := r.descriptor(r.block)
-			r.left, r.offset, r.held = d.Num_pkts, d.Offset_to_first_pkt, true
-			return nil
-		}
-		fds := []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN | unix.POLLERR}}
-		_, err := unix.Poll(fds, int(idlePoll/time.Millisecond))
-		switch {
-		case err != nil && err != unix.EINTR:
-			return fmt.Errorf("capture on %s: poll: %w", r.name, err)
-		case fds[0].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0:
-			// POLLERR alone may be a passing state such as ENETDOWN: read it.
-			if code, _ := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR); code != 0 {
-				return fmt.Errorf("capture on %s: %w", r.name, unix.Errno(code))
-			}
+	if r.take() {
+		return nil
+	}
+	fds := []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN | unix.POLLERR}}
+	_, err := unix.Poll(fds, int(idlePoll/time.Millisecond))
+	switch {
+	case err != nil && err != unix.EINTR:
+		return fmt.Errorf("capture on %s: poll: %w", r.name, err)
+	case fds[0].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0:
+		if err := r.trouble(); err != nil {
+			return err
 		}
 	}
+	if r.take() {
+		return nil
+	}
 	return capture.ErrIdle
+}
+
+// take makes the next block ours if the kernel has filled it.
+func (r *Ring) take() bool {
+	if r.status(r.block).Load()&unix.TP_STATUS_USER == 0 {
+		return false
+	}
+	d := r.descriptor(r.block)
+	r.left, r.offset, r.held = d.Num_pkts, d.Offset_to_first_pkt, true
+	return true
+}
+
+// trouble reads what the socket has to report. An interface that went down may
+// come up again, and capture goes on then; one that is gone does not.
+func (r *Ring) trouble() error {
+	code, _ := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case code == 0:
+		return nil
+	case unix.Errno(code) != unix.ENETDOWN:
+		return fmt.Errorf("capture on %s: %w", r.name, unix.Errno(code))
+	}
+	if i, err := net.InterfaceByIndex(r.index); err != nil || i.Name != r.name {
+		return fmt.Errorf("capture on %s: %w any more", r.name, ErrNoInterface)
+	}
+	return nil
 }
 
 // lend fills p from the packet at offset. It reports false for one that is
@@ -295,22 +357,29 @@ func (r *Ring) collectLocked() {
 		r.stats.Received += uint64(s.Packets)
 		r.stats.DroppedKernel += uint64(s.Drops)
 	}
-	if n := interfaceDrops(r.name); n > r.dropsBase {
+	if n := interfaceDrops(r.name); r.countsInterface && n > r.dropsBase {
 		r.stats.DroppedInterface = n - r.dropsBase
 	}
 }
 
-func interfaceDrops(name string) (n uint64) {
-	for _, f := range []string{"rx_dropped", "rx_missed_errors"} {
-		b, err := os.ReadFile("/sys/class/net/" + name + "/statistics/" + f)
-		if err != nil {
+// interfaceDrops reads what an interface has dropped on receipt, missed packets
+// included, from /proc/net/dev, which is of our own network namespace.
+func interfaceDrops(name string) uint64 {
+	b, err := os.ReadFile("/proc/net/dev")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		device, columns, ok := strings.Cut(line, ":")
+		if !ok || strings.TrimSpace(device) != name {
 			continue
 		}
-		if v, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
-			n += v
+		if f := strings.Fields(columns); len(f) > 3 {
+			n, _ := strconv.ParseUint(f[3], 10, 64) // bytes packets errs drop
+			return n
 		}
 	}
-	return n
+	return 0
 }
 
 // Close lets the ring go. Packets that Next has lent are invalid from then on,

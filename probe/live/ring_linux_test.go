@@ -28,6 +28,12 @@ func namespace(t *testing.T) {
 		}
 		t.Fatal(err)
 	}
+	loopback(t, unix.IFF_UP|unix.IFF_LOOPBACK|unix.IFF_RUNNING)
+}
+
+// loopback sets the flags of the namespace's loopback.
+func loopback(t *testing.T, flags uint16) {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +43,7 @@ func namespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_LOOPBACK | unix.IFF_RUNNING)
+	req.SetUint16(flags)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
 		t.Fatal(err)
 	}
@@ -231,6 +237,81 @@ func TestFanoutKeepsFlowsTogether(t *testing.T) {
 	}
 	if total != flows*each || len(where) != flows {
 		t.Errorf("%d packets of %d flows, want %d of %d", total, len(where), flows*each, flows)
+	}
+}
+
+// An interface that goes down and comes up again is captured on, without an
+// error in between.
+func TestLinkFlap(t *testing.T) {
+	namespace(t)
+	r, err := live.Open(live.Config{Interface: "lo", RingBytes: 2 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got := 0
+	count := func(*capture.Packet) { got++ }
+	sender(t, 5006).Write([]byte("before"))
+	drain(t, r, count)
+	loopback(t, unix.IFF_LOOPBACK)
+	drain(t, r, count)
+	loopback(t, unix.IFF_UP|unix.IFF_LOOPBACK|unix.IFF_RUNNING)
+	sender(t, 5007).Write([]byte("after"))
+	drain(t, r, count)
+	if got != 2 {
+		t.Errorf("%d packets, want one before and one after", got)
+	}
+}
+
+// Rings that join a group under load see no packet twice.
+func TestFanoutStartsWithoutRepeats(t *testing.T) {
+	namespace(t)
+	c := sender(t, 5008)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := uint64(0); ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				var b [8]byte
+				binary.BigEndian.PutUint64(b[:], n)
+				c.Write(b[:])
+			}
+		}
+	}()
+	seen := map[uint64]bool{}
+	for range 10 {
+		group := live.NewFanout()
+		var rings []*live.Ring
+		for range 4 {
+			r, err := live.Open(live.Config{Interface: "lo", RingBytes: 2 << 20, Fanout: group})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rings = append(rings, r)
+		}
+		clear(seen)
+		for _, r := range rings {
+			var p capture.Packet
+			for range 500 {
+				if r.Next(&p) != nil {
+					break
+				}
+				n := binary.BigEndian.Uint64(p.Data[42:])
+				if seen[n] {
+					t.Fatalf("packet %d was lent twice", n)
+				}
+				seen[n] = true
+			}
+			r.Close()
+		}
+	}
+	close(stop)
+	<-stopped
+	if len(seen) == 0 {
+		t.Fatal("no packets: nothing is shown")
 	}
 }
 

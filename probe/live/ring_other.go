@@ -21,9 +21,6 @@ func LinkType(name string) (capture.LinkType, error) {
 	return 0, fmt.Errorf("capture on %s: %w", name, ErrUnsupported)
 }
 
-// NewFanout returns a group, for nothing.
-func NewFanout() *Fanout { return &Fanout{} }
-
 // LinkType returns Ethernet.
 func (r *Ring) LinkType() capture.LinkType { return capture.Ethernet }
 
