@@ -53,8 +53,9 @@ type Config struct {
 	Timeouts Timeouts
 	// LiveHold is how much log time may pass without a newer packet before
 	// log time begins to move the clock of a network whose newest packet came
-	// from a live session; 0 is 2 s. It must exceed the time from a capture to
-	// its entry in the log, or batches under way would be overtaken.
+	// from a live session; 0 is 300 ms. A probe holds packets for up to 250 ms;
+	// those that take longer to the log are overtaken, so they come late by as
+	// much, which matters only to a connection that is due in that moment.
 	// ReplayHold is the same for a replay, which may be slower than what it
 	// replays; 0 is 1 min.
 	LiveHold, ReplayHold time.Duration
@@ -129,7 +130,7 @@ func (c Config) withDefaults() Config {
 	if c.Workers == 0 {
 		c.Workers = min(runtime.GOMAXPROCS(0), max(1, c.Shards))
 	}
-	orDefault(&c.LiveHold, 2*time.Second)
+	orDefault(&c.LiveHold, 300*time.Millisecond)
 	orDefault(&c.ReplayHold, time.Minute)
 	orDefault(&c.MaxNetworks, defaultNetworks)
 	orDefault(&c.MaxProbes, defaultProbes)

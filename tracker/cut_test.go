@@ -117,6 +117,7 @@ func TestReplayIsEqual(t *testing.T) {
 				name := fmt.Sprintf("seed %d, %d shards, %d workers, live %v", seed, c.shards, c.workers, live)
 				got := replay(t, log, Config{
 					Shards: c.shards, Workers: c.workers, HashSeed: seed, MaxMemoryBytes: 64 << 20, MaxConnections: 1 << 16,
+					LiveHold: 2 * time.Second, // a batch spans up to one
 				}, tr.Rand, live)
 				same(t, name, want, got)
 			}
