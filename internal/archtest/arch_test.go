@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"internal/enrich":   {"flow", "ja4", "tracker"},
 	"internal/rpc":      {},
 	"internal/config":   {"internal/suggest"},
+	"internal/selftest": {"ja4", "probe"},
 	"internal/output":   {"flow", "ja4", "proto", "internal/suggest"},
 	"internal/archtest": {},
 	"service":           {"flow", "ja4", "tracker", "proto", "internal/wire", "internal/filter", "internal/log", "internal/feed", "internal/enrich", "internal/rpc", "internal/suggest"},

@@ -41,8 +41,14 @@ func Events(clock Clock) Kind[Event] {
 	return Kind[Event]{Columns: columns, CSV: table, Schema: eventSchema(), JSON: appendEvent}
 }
 
+// streamWidths are how wide columns are at least where rows come one by one and
+// nobody knows the widest: an IPv4 address with a port, a JA4.
+var streamWidths = map[string]int{
+	"SRC": 21, "DST": 21, "PROTO": 5, "TYPE": 6, "FINGERPRINT": 36, "VALUE": 36, "APP": 16, "FLAGS": 7, "SENT": 7,
+}
+
 func ofEviction(c Column[*whorlv1.Connection]) Column[Event] {
-	out := Column[Event]{Name: c.Name, Right: c.Right, Width: c.Width,
+	out := Column[Event]{Name: c.Name, Right: c.Right, Width: max(c.Width, streamWidths[c.Name]),
 		Cell: func(e Event) string { return c.Cell(e.Eviction.GetConnection()) }}
 	if c.Style != nil {
 		out.Style = func(e Event) Style { return c.Style(e.Eviction.GetConnection()) }
@@ -81,11 +87,29 @@ func gapRemark(g *whorlv1.Gap) string {
 // together.
 func eventSchema() *Schema {
 	s := schemaOf((&whorlv1.Eviction{}).ProtoReflect().Descriptor())
-	s.add("gap", schemaOf((&whorlv1.Gap{}).ProtoReflect().Descriptor()))
+	gap := schemaOf((&whorlv1.Gap{}).ProtoReflect().Descriptor())
+	gap.add("unknown", &Schema{})
+	s.add("gap", gap)
 	for _, name := range []string{"cursor", "server_time", "backlog"} {
 		s.add(name, &Schema{})
 	}
 	return s
+}
+
+// appendGap appends a gap. Of one whose size nobody knows it says that instead
+// of a number: a program must not read it as 0.
+func appendGap(dst []byte, g *whorlv1.Gap, sel *Selection) []byte {
+	if g.GetLostCount() > 0 {
+		return appendMessage(dst, g.ProtoReflect(), sel)
+	}
+	dst = append(dst, '{')
+	if _, ok := sel.has("cause"); ok {
+		dst = appendString(appendKey(dst, "cause"), Word(g.GetCause()))
+	}
+	if _, ok := sel.has("unknown"); ok {
+		dst = append(appendKey(dst, "unknown"), "true"...)
+	}
+	return append(dst, '}')
 }
 
 // appendEvent appends one of the three objects of a watch.
@@ -95,7 +119,7 @@ func appendEvent(dst []byte, e Event, sel *Selection) []byte {
 		dst = appendFields(dst, e.Eviction.ProtoReflect(), sel)
 	}
 	if inner, ok := sel.has("gap"); ok && e.Gap != nil {
-		dst = appendMessage(appendKey(dst, "gap"), e.Gap.ProtoReflect(), inner)
+		dst = appendGap(appendKey(dst, "gap"), e.Gap, inner)
 	}
 	if _, ok := sel.has("cursor"); ok && e.Cursor != "" {
 		dst = appendString(appendKey(dst, "cursor"), e.Cursor)

@@ -57,6 +57,11 @@ func Fingerprints(style TimeStyle, clock Clock, raw bool) Kind[Fingerprint] {
 		{Name: "VALUE", Cell: func(f Fingerprint) string { return f.Value }},
 		{Name: "APP", Cell: func(f Fingerprint) string { return f.App }},
 	}
+	if style == TimeOfDay { // as they come
+		for i := range columns {
+			columns[i].Width = streamWidths[columns[i].Name]
+		}
+	}
 	if raw {
 		columns = append(columns, Column[Fingerprint]{Name: "RAW", Cell: func(f Fingerprint) string { return f.Raw }})
 	}

@@ -332,3 +332,41 @@ func BenchmarkConnectionJSONL(b *testing.B) {
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// A gap whose size nobody knows has no number that a program could take for 0.
+func TestUnknownGapHasNoNumber(t *testing.T) {
+	gap := Event{Gap: &whorlv1.Gap{Cause: whorlv1.GapCause_GAP_CAUSE_NEW_EPOCH}, Cursor: "e.0"}
+	kind := Events(Clock{})
+	for _, tc := range []struct {
+		fields []string
+		want   string
+	}{
+		{nil, `{"gap":{"cause":"new_epoch","unknown":true},"cursor":"e.0"}`},
+		{[]string{"gap.lost_count"}, `{"gap":{}}`},
+		{[]string{"gap.unknown"}, `{"gap":{"unknown":true}}`},
+	} {
+		if got := shown(t, kind, Options{Format: JSONL, Select: mustSelect(t, kind.Schema, tc.fields...)}, gap); got != tc.want+"\n" {
+			t.Errorf("fields %v: %s, want %s", tc.fields, got, tc.want)
+		}
+	}
+}
+
+// Rows of a watch that come one by one stand under one another, whatever the
+// first of them was like.
+func TestWatchTableIsAligned(t *testing.T) {
+	row := func(src, value string) Event {
+		return Event{Eviction: &whorlv1.Eviction{Cause: 1, EvictedAt: timestamppb.New(moment), Connection: &whorlv1.Connection{
+			SrcIp: src, SrcPort: 1, DstIp: "10.0.0.1", DstPort: 443, Protocol: "tcp",
+			PrimaryFingerprint: &whorlv1.PrimaryFingerprint{Type: "ja4", Value: value}}}}
+	}
+	lines := strings.Split(shown(t, Events(Clock{Zone: time.UTC}), Options{Format: Table},
+		row("1.1.1.1", "short"), row("192.168.100.200", "t13d0405h2_e00fd9ffaebd_beb9f91c6f80")), "\n")
+	for _, name := range []string{"DST", "FINGERPRINT", "CAUSE"} {
+		at := strings.Index(lines[0], name)
+		for _, line := range lines[1:3] {
+			if line[at-1] != ' ' || line[at] == ' ' {
+				t.Errorf("%s does not stand under its name:\n%s", name, strings.Join(lines, "\n"))
+			}
+		}
+	}
+}

@@ -98,7 +98,7 @@ func (g *Engine) tcp(e *entry) {
 		return
 	}
 	g.e, g.c = e, c
-	if e.packets == 1 {
+	if e.packets == 1+uint64(len(p.Held)) {
 		c.opened = flags&flow.SYN != 0
 	}
 	if isSYNACK(flags) {
