@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,8 +25,9 @@ import (
 // newClient makes a Client that has not connected yet.
 func newClient(addr string, o options) (*Client, error) {
 	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "" || port == "" {
-		return nil, fmt.Errorf("collector address %q: want HOST:PORT such as %s", addr, DefaultAddr)
+	number, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || host == "" || portErr != nil || number == 0 {
+		return nil, fmt.Errorf("collector address %q: want HOST:PORT with a port 1 to 65535, such as %s", addr, DefaultAddr)
 	}
 	config, err := transportSecurity(addr, o)
 	if err != nil {

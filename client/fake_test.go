@@ -69,6 +69,7 @@ type ingest struct {
 	maximum  int
 	streams  int
 
+	epoch   string                       // of every Welcome
 	window  uint32                       // max_unacked_batches; 0 is 16
 	cut     func(stream, batch int) bool // end the stream instead of taking this batch
 	cutAck  func(stream, batch int) bool // count this batch, then end without an Ack
@@ -183,7 +184,7 @@ func (s *ingest) greet(st grpc.BidiStreamingServer[whorlv1.IngestRequest, whorlv
 		s.window = 16
 	}
 	return s.streams, st.Send(&whorlv1.IngestResponse{Message: &whorlv1.IngestResponse_Welcome{Welcome: &whorlv1.Welcome{
-		CollectorId: "test", AppliedSequence: s.last, DurableSequence: s.last, MaxUnackedBatches: s.window,
+		CollectorId: "test", CollectorEpoch: s.epoch, AppliedSequence: s.last, DurableSequence: s.last, MaxUnackedBatches: s.window,
 	}}})
 }
 
@@ -262,8 +263,8 @@ func mustReporter(t *testing.T, c *Client, cfg ReporterConfig) *Reporter {
 // balanced checks the law of ReporterStats.
 func balanced(t *testing.T, s ReporterStats) {
 	t.Helper()
-	if sum := s.DurablePackets + s.HeldPackets + s.LostPackets + s.RejectedPackets; sum != s.Packets {
-		t.Errorf("%d packets reported, but %d durable + %d held + %d lost + %d rejected = %d",
-			s.Packets, s.DurablePackets, s.HeldPackets, s.LostPackets, s.RejectedPackets, sum)
+	if sum := s.DurablePackets + s.HeldPackets + s.LostPackets + s.RejectedPackets + s.ForgottenPackets; sum != s.Packets {
+		t.Errorf("%d packets reported, but %d durable + %d held + %d lost + %d rejected + %d forgotten = %d",
+			s.Packets, s.DurablePackets, s.HeldPackets, s.LostPackets, s.RejectedPackets, s.ForgottenPackets, sum)
 	}
 }

@@ -69,6 +69,12 @@ type ReporterConfig struct {
 	// Counters, when not nil, gives the counters of the capture for a
 	// ProbeReport. It is called from Run's goroutines and must not block.
 	Counters func() Counters
+	// OnTaken, when not nil, is called when another session is found to hold
+	// the probe id: Run waits up to patience for it. OnBack is called when the
+	// collector welcomes this probe after an attempt failed or a stream was cut,
+	// with the time since. Both are called from Run and must not block.
+	OnTaken func(patience time.Duration)
+	OnBack  func(away time.Duration)
 	// Logger takes the place of the client's.
 	Logger *slog.Logger
 }
@@ -83,7 +89,8 @@ type Counters struct {
 }
 
 // ReporterStats says what became of the batches given to Report. At any time
-// Packets = DurablePackets + HeldPackets + LostPackets + RejectedPackets.
+// Packets = DurablePackets + HeldPackets + LostPackets + RejectedPackets +
+// ForgottenPackets.
 type ReporterStats struct {
 	// Batches, Packets and Bytes (as captured) were given to Report.
 	Batches, Packets, Bytes uint64
@@ -95,6 +102,10 @@ type ReporterStats struct {
 	LostBatches, LostPackets uint64
 	// RejectedBatches and RejectedPackets the collector refused for good.
 	RejectedBatches, RejectedPackets uint64
+	// ForgottenPackets were acknowledged as durable by a collector that came
+	// back in a new epoch: its memory is gone and they with it, but for what had
+	// reached the feed's readers. They cannot be sent again.
+	ForgottenPackets uint64
 	// Connects counts streams the collector welcomed; Connected says that one
 	// stands now.
 	Connects  uint64
@@ -125,6 +136,8 @@ type Reporter struct {
 	finish  *whorlv1.Finish // not nil once Finish was called
 	ended   bool            // Run has ended
 	failure error           // why Run ended, if not complete
+	away    time.Time       // when the collector was found away; zero while it is there
+	epoch   string          // of the collector that was heard last, "" before
 	window  window          // what the stream of now may have under way
 	drain   time.Time       // when not zero: end the stream when all is acknowledged, or then
 	scratch []byte          // encoding buffer of Report
@@ -178,6 +191,12 @@ func (cfg *ReporterConfig) setDefaults(c *Client) error {
 	}
 	if cfg.Counters == nil {
 		cfg.Counters = func() Counters { return Counters{} }
+	}
+	if cfg.OnTaken == nil {
+		cfg.OnTaken = func(time.Duration) {}
+	}
+	if cfg.OnBack == nil {
+		cfg.OnBack = func(time.Duration) {}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = c.opts.logger

@@ -471,3 +471,63 @@ func BenchmarkReport(b *testing.B) {
 	}
 	b.ReportMetric(4000*float64(b.N)/b.Elapsed().Seconds(), "packets/s")
 }
+
+// What a collector acknowledged and took along when it died is neither durable
+// nor held: it is counted, once for each epoch that ended.
+func TestReporterCountsWhatDiedWithTheCollector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &ingest{epoch: "a"}
+		died := false
+		s.cut = func(_, n int) bool {
+			if !died && n == 4 {
+				died = true
+				s.epoch, s.known, s.packets = "b", false, 0 // started anew, with nothing
+				return true
+			}
+			return false
+		}
+		r := mustReporter(t, serve(t, s.register), ReporterConfig{})
+		ended := running(t, r)
+		for range 10 {
+			if err := r.Report(t.Context(), testBatch(5)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if err := r.Finish(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		stats := r.Stats()
+		if stats.ForgottenPackets != 15 || stats.DurablePackets != 35 || s.packets != 35 {
+			t.Errorf("%d forgotten, %d durable, the collector has %d; want 15, 35 and 35", stats.ForgottenPackets, stats.DurablePackets, s.packets)
+		}
+		balanced(t, stats)
+	})
+}
+
+// A probe id that another session holds is waited for, and said once, as is
+// that the collector is there in the end.
+func TestReporterSaysThatItsNameIsTakenAndThatItIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &ingest{}
+		s.refuse = func(stream int) error {
+			if stream < 5 {
+				return status.Error(codes.AlreadyExists, "taken")
+			}
+			return nil
+		}
+		var taken, back int
+		r := mustReporter(t, serve(t, s.register), ReporterConfig{
+			OnTaken: func(time.Duration) { taken++ }, OnBack: func(time.Duration) { back++ }})
+		ended := running(t, r)
+		if err := r.Finish(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil || taken != 1 || back != 1 {
+			t.Errorf("%v; said %d times that the name is taken and %d times that the collector is back, want 1 and 1", err, taken, back)
+		}
+	})
+}

@@ -58,7 +58,6 @@ func (r *Reporter) run(ctx context.Context) error {
 	var (
 		wait  backoff
 		taken time.Time // when the probe id was first found taken
-		away  bool      // the outage has been logged
 	)
 	for {
 		before, start := r.Stats(), time.Now()
@@ -71,6 +70,8 @@ func (r *Reporter) run(ctx context.Context) error {
 		case status.Code(err) == codes.AlreadyExists:
 			if taken.IsZero() {
 				taken = start
+				r.lost()
+				r.cfg.OnTaken(takenPatience)
 			}
 			if time.Since(taken) > takenPatience {
 				return err
@@ -80,16 +81,37 @@ func (r *Reporter) run(ctx context.Context) error {
 		}
 		if after := r.Stats(); after.Durable > before.Durable || time.Since(start) > 2*maxBackoff {
 			wait.reset()
-			taken, away = time.Time{}, false
+			taken = time.Time{}
 		}
 		d := wait.delay()
-		if !away {
+		if r.lost() {
 			r.log.Warn("no stream to the collector, trying again", "probe", r.cfg.ProbeID, "err", err)
-			away = true
 		}
 		if err := sleep(ctx, d); err != nil {
 			return err
 		}
+	}
+}
+
+// lost notes that the collector is away and reports whether that is news.
+func (r *Reporter) lost() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.away.IsZero() {
+		return false
+	}
+	r.away = time.Now()
+	return true
+}
+
+// back tells who wants to know that the collector is there again.
+func (r *Reporter) back() {
+	r.mu.Lock()
+	since := r.away
+	r.away = time.Time{}
+	r.mu.Unlock()
+	if !since.IsZero() {
+		r.cfg.OnBack(time.Since(since))
 	}
 }
 
@@ -180,6 +202,7 @@ func (r *Reporter) greet(ctx context.Context, st ingestStream, cancel context.Ca
 		return fmt.Errorf("collector %s: first answer is %T, want a welcome", r.client.addr, resp.GetMessage())
 	}
 	r.welcomed(resp.GetWelcome())
+	r.back()
 	return nil
 }
 
@@ -187,6 +210,7 @@ func (r *Reporter) greet(ctx context.Context, st ingestStream, cancel context.Ca
 func (r *Reporter) welcomed(w *whorlv1.Welcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.enterLocked(w.GetCollectorEpoch())
 	r.ackedLocked(w.GetAppliedSequence(), w.GetDurableSequence())
 	r.ring.rewind(max(w.GetAppliedSequence(), w.GetDurableSequence()))
 	r.window = window{batches: int(w.GetMaxUnackedBatches()), bytes: int(w.GetMaxUnackedBytes())}
@@ -195,6 +219,23 @@ func (r *Reporter) welcomed(w *whorlv1.Welcome) {
 	r.stats.Connected = true
 	r.log.Info("collector welcomes this probe", "probe", r.cfg.ProbeID, "network", r.cfg.Network,
 		"collector", w.GetCollectorId(), "applied", w.GetAppliedSequence(), "held", r.ring.batches())
+}
+
+// enterLocked notes the epoch of the collector. What one of an earlier epoch
+// acknowledged is gone with its memory.
+func (r *Reporter) enterLocked(epoch string) {
+	forgotten := uint64(0)
+	if r.epoch != "" && epoch != r.epoch {
+		forgotten = r.stats.DurablePackets
+	}
+	r.epoch = epoch
+	if forgotten == 0 {
+		return
+	}
+	r.stats.DurablePackets = 0
+	r.stats.ForgottenPackets += forgotten
+	r.log.Warn("acknowledged packets died with the collector, which started anew", "probe", r.cfg.ProbeID,
+		"packets", forgotten, "epoch", epoch)
 }
 
 // parted closes the window until the next welcome.

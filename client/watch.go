@@ -27,6 +27,9 @@ type Event struct {
 	// of the message the event came in.
 	ServerTime time.Time
 	Backlog    uint64
+	// Last says that no event of the same message follows: a good moment to
+	// flush what was made of the events before, and to store Cursor.
+	Last bool
 }
 
 // Heartbeat reports whether e is neither an eviction nor a gap.
@@ -56,11 +59,15 @@ func WithResumeNotice(f func(err error, wait time.Duration)) WatchOption {
 
 // Watch follows the feed of evicted connections, from where req says.
 //
-// Once the collector has been heard, a watch survives: when the stream is cut,
+// Without a start position the watch begins behind the newest eviction there is
+// at the call: the collector is asked for that cursor first, so that nothing is
+// missed if the stream is cut before its first message.
+//
+// Once the collector has accepted the watch, it survives: when the stream is cut,
 // ends without reason, or falls silent for more than two heartbeat intervals,
 // it resumes from its own cursor after a jittered wait of 100 ms to 5 s, for as
 // long as it takes. Evictions that were lost meanwhile come as one event with a
-// Gap, whose count is exact. Before the collector was heard an error ends it.
+// Gap, whose count is exact. Before that an error ends it.
 //
 // The sequence of each eviction is checked: without a filter it follows the one
 // before or a gap, with a filter it rises. Anything else ends the watch with a
@@ -99,12 +106,15 @@ type watch struct {
 	yield  func(Event, error) bool
 	order  feedOrder
 	limit  bool // the caller asked for a limit; req.Limit is what is left of it
-	heard  bool // the collector answered at least once
+	heard  bool // the collector accepted a stream at least once
 	wait   backoff
 }
 
 // run goes through as many streams as it takes.
 func (w *watch) run(ctx context.Context) error {
+	if err := w.startNow(ctx); err != nil {
+		return err
+	}
 	for {
 		err := w.stream(ctx)
 		switch {
@@ -125,6 +135,26 @@ func (w *watch) run(ctx context.Context) error {
 	}
 }
 
+// startNow makes a watch without a start position begin behind the newest
+// eviction of now. A collector that does not say where that is, because the
+// caller may not ask or it does not know the call, is asked to start anywhere.
+func (w *watch) startNow(ctx context.Context) error {
+	if w.req.GetStart() != nil {
+		return nil
+	}
+	state, err := w.client.Status(ctx, &whorlv1.GetStatusRequest{})
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case transient(err):
+		return err
+	}
+	w.resumeAt(state.GetFeed().GetNewestCursor())
+	w.order = newFeedOrder(w.req)
+	return nil
+}
+
 // stream runs one stream to its end. nil says that the watch is complete.
 func (w *watch) stream(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
@@ -138,6 +168,12 @@ func (w *watch) stream(ctx context.Context) error {
 	}
 	silence := time.AfterFunc(w.patience(), func() { cancel(errSilent) })
 	defer silence.Stop()
+	// The header comes when the watch is accepted, perhaps long before the
+	// first message. Without one Recv has the reason.
+	if header, err := stream.Header(); err == nil && header != nil {
+		w.heard = true
+		w.wait.reset()
+	}
 	for {
 		resp, err := stream.Recv()
 		silence.Stop() // while the caller works the clock stands
@@ -186,7 +222,7 @@ func (w *watch) message(resp *whorlv1.WatchResponse) error {
 			return err
 		}
 		e := at
-		e.Gap, e.Cursor = gap, cursor
+		e.Gap, e.Cursor, e.Last = gap, cursor, len(resp.GetEvictions()) == 0
 		if err := w.deliver(e); err != nil {
 			return err
 		}
@@ -201,6 +237,7 @@ func (w *watch) message(resp *whorlv1.WatchResponse) error {
 			cursor = resp.GetCursor()
 		}
 		e := at
+		e.Last = i == len(evictions)-1
 		e.Eviction, e.Cursor = ev, cursor
 		if err := w.deliver(e); err != nil {
 			return err
@@ -212,7 +249,7 @@ func (w *watch) message(resp *whorlv1.WatchResponse) error {
 	if len(evictions) > 0 || resp.GetGap() != nil {
 		return nil
 	}
-	at.Cursor = resp.GetCursor()
+	at.Cursor, at.Last = resp.GetCursor(), true
 	if !w.opts.heartbeats {
 		w.resumeAt(at.Cursor)
 		return nil

@@ -22,18 +22,37 @@ import (
 type script struct {
 	whorlv1.UnimplementedFeedServiceServer
 
+	newest  string     // cursor that GetStatus tells; "" refuses to and sends no header early
 	mu      sync.Mutex // guards requests
 	seen    []*whorlv1.WatchRequest
 	streams []func(send func(*whorlv1.WatchResponse), ctx context.Context) error
 }
 
-func (s *script) register(srv *grpc.Server) { whorlv1.RegisterFeedServiceServer(srv, s) }
+func (s *script) register(srv *grpc.Server) {
+	whorlv1.RegisterFeedServiceServer(srv, s)
+	if s.newest != "" {
+		whorlv1.RegisterStatusServiceServer(srv, newestStatus{newest: s.newest})
+	}
+}
+
+// newestStatus knows the newest cursor and nothing else.
+type newestStatus struct {
+	whorlv1.UnimplementedStatusServiceServer
+	newest string
+}
+
+func (n newestStatus) GetStatus(context.Context, *whorlv1.GetStatusRequest) (*whorlv1.GetStatusResponse, error) {
+	return &whorlv1.GetStatusResponse{Feed: &whorlv1.FeedStatus{NewestCursor: n.newest}}, nil
+}
 
 func (s *script) Watch(req *whorlv1.WatchRequest, st grpc.ServerStreamingServer[whorlv1.WatchResponse]) error {
 	s.mu.Lock()
 	n := len(s.seen)
 	s.seen = append(s.seen, req)
 	s.mu.Unlock()
+	if s.newest != "" {
+		_ = st.SendHeader(nil)
+	}
 	if n >= len(s.streams) {
 		return status.Error(codes.FailedPrecondition, "the script is over")
 	}
@@ -132,6 +151,24 @@ func TestWatchFailsWhenItCannotBegin(t *testing.T) {
 		_, err := collect(t.Context(), serve(t, s.register), &whorlv1.WatchRequest{})
 		if status.Code(err) != codes.Unavailable || len(s.requests()) != 1 {
 			t.Errorf("%v after %d streams, want Unavailable after 1", err, len(s.requests()))
+		}
+	})
+}
+
+// A watch that was accepted survives a cut before its first message, and goes
+// on from where the feed was when it began.
+func TestWatchOfAQuietFeedResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{newest: "e.4"}
+		s.streams = append(s.streams, says(cutStream), says(nil, evictions(5, 5)))
+		got, err := collect(t.Context(), serve(t, s.register), &whorlv1.WatchRequest{Limit: 1})
+		if want := []string{"5@e.5"}; !slices.Equal(got, want) || err != nil {
+			t.Errorf("watch gave %v, %v; want %v", got, err, want)
+		}
+		for i, r := range s.requests() {
+			if r.GetAfterCursor() != "e.4" {
+				t.Errorf("stream %d began at %q, want e.4", i+1, r.GetAfterCursor())
+			}
 		}
 	})
 }

@@ -164,7 +164,7 @@ func (c *cutter) httpPrefix() {
 	c.oneOf("cookie", "cn")
 	c.oneOf("referer", "rn")
 	c.count("header_count")
-	c.take("language", "four characters of the language", 4, func(b byte) bool { return b > ' ' && b <= '~' && b != '_' })
+	c.take("language", "four characters of the language", 4, func(b byte) bool { return b > ' ' && b <= '~' })
 	c.literal("_")
 }
 

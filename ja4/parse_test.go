@@ -20,6 +20,8 @@ func TestParse(t *testing.T) {
 		{TypeJA4S, "t130200_1301_234ea6891581", "protocol=t version=13 extension_count=02 alpn=00 cipher=1301 extension_hash=234ea6891581"},
 		{TypeJA4H, "ge20nn12en;*_" + h1 + "_" + h2 + "_" + h3,
 			"method=ge version=20 cookie=n referer=n header_count=12 language=en;* header_hash=" + h1 + " cookie_name_hash=" + h2 + " cookie_hash=" + h3},
+		{TypeJA4H, "ge11nn05en_u_" + h1 + "_" + h3 + "_" + h3, // Accept-Language: en_US
+			"method=ge version=11 cookie=n referer=n header_count=05 language=en_u header_hash=" + h1 + " cookie_name_hash=" + h3 + " cookie_hash=" + h3},
 		{TypeJA4HRO, "ge11cr02enus_Host,X_Y_a,b_a=1,b=2", "method=ge version=11 cookie=c referer=r header_count=02 language=enus names=Host,X_Y_a,b_a=1,b=2"},
 		{TypeJA4X, h1 + "_" + h2 + "_" + h3, "issuer_hash=" + h1 + " subject_hash=" + h2 + " extension_hash=" + h3},
 		{TypeJA4L, "149_64", "latency_us=149 ttl=64"},

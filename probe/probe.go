@@ -23,6 +23,7 @@ import (
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/cleartext"
 	"github.com/whorl-net/whorl/probe/capture"
+	"github.com/whorl-net/whorl/probe/handshake"
 )
 
 // Config says what to do with packets. The zero Config works: all fingerprint
@@ -60,6 +61,12 @@ type Config struct {
 	// whether it has grown, and connections wait some seconds for their
 	// secrets. The probe owns it until Run has returned.
 	KeyFile *KeyFile
+	// OnEvent, if not nil, is given each fingerprint event before the batch that
+	// carries it is reported, those of connections that ended and those of the
+	// end too, with the engine's time, tuple and packet number. The event is
+	// lent for the call. An error ends the run. With Live it is called by
+	// several goroutines at a time.
+	OnEvent func(*handshake.Event) error
 	// OnPanic, if not nil, is told of each packet that hit a bug of ours. The
 	// packet was skipped and is counted. It is called by the goroutine that
 	// met it; in is lent for the call.

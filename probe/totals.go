@@ -19,6 +19,9 @@ type Totals struct {
 	// fragments of datagrams that never were complete. Untracked ones belong
 	// to no connection (ARP, IGMP …).
 	Undecodable, Untracked uint64
+	// TimesClamped counts packets captured before 1970 or beyond flow.MaxTime:
+	// they count as captured then, since a batch holds no other times.
+	TimesClamped uint64
 	// Panics counts packets that hit a bug of ours; they are in Undecodable.
 	Panics uint64
 	// Reported and ReportedBytes count the packets in rows of batches,
@@ -37,6 +40,7 @@ func (t *Totals) add(o Totals) {
 	t.Fingerprints += o.Fingerprints
 	t.Undecodable += o.Undecodable
 	t.Untracked += o.Untracked
+	t.TimesClamped += o.TimesClamped
 	t.Panics += o.Panics
 	t.Reported += o.Reported
 	t.ReportedBytes += o.ReportedBytes

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/handshake"
 )
@@ -126,6 +127,7 @@ func (w *worker) chunk(ctx context.Context, s capture.Source) (err error) {
 		if !w.probe.take() {
 			return nil
 		}
+		clamped := w.clampTime()
 		if i == 0 {
 			begin = w.in.Time
 		}
@@ -133,6 +135,10 @@ func (w *worker) chunk(ctx context.Context, s capture.Source) (err error) {
 			if err := w.keepPace(ctx); err != nil {
 				return err
 			}
+			clamped = w.clampTime() || clamped
+		}
+		if clamped {
+			w.totals.TimesClamped++
 		}
 		if err := w.take(ctx); err != nil {
 			return err
@@ -144,6 +150,24 @@ func (w *worker) chunk(ctx context.Context, s capture.Source) (err error) {
 	return nil
 }
 
+// clampTime moves the time of the packet in w.in to the nearest that a batch can
+// hold and reports whether it had to. The file of a stranger may say anything,
+// and a collector refuses the whole batch for one such time.
+func (w *worker) clampTime() bool {
+	t := min(max(w.in.Time, 0), flow.MaxTime)
+	moved := t != w.in.Time
+	w.in.Time = t
+	return moved
+}
+
+// tell gives e to who wants to see events as they come.
+func (w *worker) tell(e *handshake.Event) error {
+	if w.probe.cfg.OnEvent == nil {
+		return nil
+	}
+	return w.probe.cfg.OnEvent(e)
+}
+
 // take handles the packet in w.in.
 func (w *worker) take(ctx context.Context) error {
 	if !w.analyse() {
@@ -151,6 +175,9 @@ func (w *worker) take(ctx context.Context) error {
 	}
 	w.newest = max(w.newest, w.packet.Time)
 	for i := range w.result.Ended {
+		if err := w.tell(&w.result.Ended[i].Event); err != nil {
+			return err
+		}
 		if err := w.room(ctx, &w.result.Ended[i].Event); err != nil {
 			return err
 		}
@@ -159,6 +186,9 @@ func (w *worker) take(ctx context.Context) error {
 	index, row := w.batcher.packet(&w.packet, &w.result)
 	for i := range w.result.Events {
 		e := &w.result.Events[i]
+		if err := w.tell(e); err != nil {
+			return err
+		}
 		if !w.batcher.fits(e) {
 			if err := w.cut(ctx); err != nil {
 				return err
@@ -233,9 +263,13 @@ func (w *worker) finish(ctx context.Context) error {
 	var err error
 	w.engine.Finish(func(e handshake.EndEvent) {
 		if err == nil {
-			if err = w.room(ctx, &e.Event); err == nil {
-				w.batcher.endEvent(&e)
-			}
+			err = w.tell(&e.Event)
+		}
+		if err == nil {
+			err = w.room(ctx, &e.Event)
+		}
+		if err == nil {
+			w.batcher.endEvent(&e)
 		}
 	})
 	if err == nil {

@@ -3,12 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/probe"
 	"github.com/whorl-net/whorl/probe/bpf"
 	"github.com/whorl-net/whorl/probe/capture"
@@ -26,12 +28,13 @@ type captureFlags struct {
 	Ring           size     `group:"capture" default:"32MiB" placeholder:"SIZE" help:"Kernel ring per queue (default ${default})."`
 	Fanout         int      `group:"capture" default:"1" placeholder:"N" help:"Queues per interface (default ${default})."`
 	Outer          bool     `group:"capture" help:"The outer addresses of tunnelled packets instead of the innermost."`
+	Keylog         string   `group:"capture" placeholder:"FILE" help:"TLS secrets (SSLKEYLOGFILE format), to fingerprint what is inside."`
 	Speed          speed    `group:"capture" default:"max" placeholder:"SPEED" help:"With -r: max, or a multiple of capture speed such as 1x or 10x (default ${default})."`
 	Retime         bool     `group:"capture" help:"With -r: shift times so that the first packet is now."`
 	typeFlags
 
 	Network  string            `group:"report" default:"default" placeholder:"NAME" help:"Scope of addresses and of new (default ${default})."`
-	ProbeID  string            `group:"report" placeholder:"NAME" help:"Name of this probe (default: host name)."`
+	ProbeID  string            `group:"report" placeholder:"NAME" help:"Name of this probe (default: host name; with -r host name and -replay)."`
 	Label    map[string]string `group:"report" placeholder:"K=V" mapsep:"," help:"Label shown by whorl probes; repeat."`
 	Coalesce time.Duration     `group:"report" default:"0s" placeholder:"DURATION" help:"Merge packets of one flow and direction for this long (default 0: never)."`
 	Flush    bool              `group:"report" help:"With -r: at the end evict this session's connections, cause flush."`
@@ -96,11 +99,15 @@ func (s speed) String() string {
 }
 
 // probeConfig is what to make of packets.
-func (f *captureFlags) probeConfig(c *console) (probe.Config, error) {
+func (f *captureFlags) probeConfig(c *console, src *sources) (probe.Config, error) {
 	set, err := f.set()
+	if src.keyFile != nil {
+		src.keyFile.OnError = func(err error) { c.logger.Warn("no new secrets for now", "cause", err) }
+	}
 	return probe.Config{
 		Types: set, Outer: f.Outer, Count: f.Count, Speed: float64(f.Speed), Retime: f.Retime,
 		Coalesce: f.Coalesce, Live: f.live(),
+		Secrets: src.secrets, KeyFile: src.keyFile,
 		OnPanic: func(in *capture.Packet, cause any, stack []byte) {
 			c.logger.Error("a packet hit a bug of ours and was skipped", "cause", cause, "bytes", len(in.Data), "stack", string(stack))
 		},
@@ -113,9 +120,29 @@ func (f *captureFlags) reporterConfig(c *console, counters func() client.Counter
 	if f.live() {
 		full = client.DropOldest
 	}
+	id := f.probeID()
 	return client.ReporterConfig{
-		ProbeID: f.ProbeID, Network: f.Network, Live: f.live() || f.Retime, Version: thisBuild().Version,
+		ProbeID: id, Network: f.Network, Live: f.live() || f.Retime, Version: thisBuild().Version,
 		Interfaces: f.Interface, Labels: f.Label, BufferBytes: int(f.Buffer), Full: full,
 		MustConnect: !f.live(), Counters: counters, Logger: c.logger,
+		OnTaken: func(patience time.Duration) {
+			c.say("probe id %s is connected elsewhere: waiting up to %v; another: --probe-id NAME", id, patience)
+		},
+		OnBack: func(away time.Duration) {
+			c.say("connected to the collector again, after %s", output.Elapsed(away))
+		},
 	}
+}
+
+// probeID names the probe. A replay beside the live probe of a host has a name
+// of its own: two sessions cannot share one.
+func (f *captureFlags) probeID() string {
+	if f.ProbeID != "" || f.live() {
+		return f.ProbeID // empty is the host name
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return host + "-replay"
 }

@@ -23,21 +23,22 @@ type capturing struct {
 	start    time.Time
 }
 
-// newCapturing puts a probe together. wrap may put something between probe and
-// reporter; nil is nothing.
-func newCapturing(c *console, f *captureFlags, src *sources, cl *client.Client, wrap func(probe.Reporter) probe.Reporter) (*capturing, error) {
+// newCapturing puts a probe together. printer, which may be nil, sees events and
+// batches before the reporter does.
+func newCapturing(c *console, f *captureFlags, src *sources, cl *client.Client, printer *fingerprintPrinter) (*capturing, error) {
 	p := &capturing{flags: f, c: c, src: src, start: c.now()}
 	var err error
 	if p.reporter, err = cl.Reporter(f.reporterConfig(c, p.counters)); err != nil {
 		return nil, failf(exitUsage, "%v", err)
 	}
-	cfg, err := f.probeConfig(c)
+	cfg, err := f.probeConfig(c, src)
 	if err != nil {
 		return nil, err
 	}
 	var to probe.Reporter = p.reporter
-	if wrap != nil {
-		to = wrap(to)
+	if printer != nil {
+		printer.Reporter, cfg.OnEvent = to, printer.event
+		to = printer
 	}
 	if p.probe, err = probe.New(cfg, to, src.all...); err != nil {
 		return nil, failf(exitUsage, "%v", err)
@@ -93,18 +94,27 @@ func (p *capturing) totals() output.Totals {
 	_, kernel, _ := p.src.counters()
 	return output.Totals{
 		Packets: t.Packets, Bytes: t.Bytes, Connections: t.Connections, Fingerprints: t.Fingerprints,
-		Undecodable: t.Undecodable, Lost: s.LostPackets + s.RejectedPackets + s.HeldPackets + kernel,
+		Undecodable: t.Undecodable, Lost: s.LostPackets + s.RejectedPackets + s.HeldPackets + s.ForgottenPackets + kernel,
 		Elapsed: p.c.now().Sub(p.start),
 	}
 }
 
 // incomplete says what the exit code of the end is: 6 if a replay lost
-// something, or a live capture gave batches up.
+// something, or a live capture gave batches up. What died with a collector that
+// was restarted under a live capture is said, and no failure of the probe.
 func (p *capturing) incomplete(interrupted bool) error {
 	s := p.reporter.Stats()
+	died := ""
+	if s.ForgottenPackets > 0 {
+		died = output.Plural(s.ForgottenPackets, "acknowledged packet") + " died with the collector, which started anew"
+	}
 	switch gone := s.LostPackets + s.RejectedPackets + s.HeldPackets; {
+	case gone > 0 && died != "":
+		return failf(exitIncomplete, "probe: %s never reached the collector, and %s", output.Plural(gone, "packet"), died)
 	case gone > 0:
 		return failf(exitIncomplete, "probe: %s never reached the collector", output.Plural(gone, "packet"))
+	case died != "" && !p.flags.live():
+		return failf(exitIncomplete, "probe: %s", died).hint("replay it again to have all of it in the new one")
 	case !p.flags.live() && interrupted:
 		return failf(exitIncomplete, "probe: interrupted before the end of the file")
 	}

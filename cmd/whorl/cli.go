@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,6 +33,7 @@ type cli struct {
 	Status     statusCmd     `cmd:"" help:"Show the state of the collector."`
 	Probes     probesCmd     `cmd:"" help:"Show the fleet of probes."`
 	Doctor     doctorCmd     `cmd:"" help:"Check this host and the collector, and say what to do."`
+	Selftest   selftestCmd   `cmd:"" help:"Run the embedded conformance vectors of every fingerprint type."`
 	Completion completionCmd `cmd:"" help:"Print a completion script."`
 	Version    versionCmd    `cmd:"" help:"Print version, commit, Go and API package."`
 }
@@ -125,6 +127,9 @@ func printHelp(opts kong.HelpOptions, ctx *kong.Context) error {
 	if _, err := io.WriteString(stdout, inGroupOrder(text.String())); err != nil {
 		return err
 	}
+	if node := ctx.Selected(); node != nil && takesFilter(node) {
+		fmt.Fprint(ctx.Stdout, "\n"+filterHelp())
+	}
 	fmt.Fprintln(ctx.Stdout, "\nEvery flag is also an environment variable: --log-format is WHORL_LOG_FORMAT.")
 	lines := []string{"whorl fp capture.pcap", "sudo whorl run -i eth0"}
 	if node := ctx.Selected(); node != nil {
@@ -139,6 +144,15 @@ func printHelp(opts kong.HelpOptions, ctx *kong.Context) error {
 		fmt.Fprintln(ctx.Stdout, "  "+line)
 	}
 	return nil
+}
+
+// takesFilter reports whether a command takes a connection filter.
+func takesFilter(node *kong.Node) bool {
+	switch node.Target.Addr().Interface().(type) {
+	case *listCmd, *countCmd, *watchCmd, *flushCmd:
+		return true
+	}
+	return false
 }
 
 // inGroupOrder sorts the groups of flags in a help text: kong has them in the
@@ -246,10 +260,32 @@ func explainParse(con *console, parser *kong.Kong, err error) error {
 			return failf(exitUsage, "there is no command %s%s", word, didYouMean(word, commands(parser))).hint(help)
 		}
 	}
+	text = reword(text)
 	if con.command != "COMMAND" {
 		text = con.command + ": " + text
 	}
 	return failf(exitUsage, "%s", text).hint(help)
+}
+
+// wordings are what kong says about values, and what people understand.
+var wordings = []struct {
+	kong *regexp.Regexp
+	ours string
+}{
+	{regexp.MustCompile(`^(\S+): expected .* but got "EOL" \(<EOL>\)$`), "$1 needs a value"},
+	{regexp.MustCompile(`^(\S+): expected .* but got ("[^"]*") \((?:short|long) flag.*\)$`), "$1 needs a value, and $2 is a flag"},
+	{regexp.MustCompile(`^(\S+): expected (?:a valid \d+ bit )?u?int(?: value)? but got ("[^"]*").*$`), "$1: want a whole number, not $2"},
+	{regexp.MustCompile(`^(\S+): expected duration but got ("[^"]*").*$`), "$1: want a duration such as 10s or 5m, not $2"},
+}
+
+// reword says a complaint of kong's about a value in our words.
+func reword(text string) string {
+	for _, w := range wordings {
+		if w.kong.MatchString(text) {
+			return w.kong.ReplaceAllString(text, w.ours)
+		}
+	}
+	return text
 }
 
 // unknownFlag says which flag may have been meant, or that a filter was.

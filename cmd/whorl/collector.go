@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/internal/rpc"
 	"github.com/whorl-net/whorl/service"
 	"github.com/whorl-net/whorl/tracker"
@@ -25,6 +26,9 @@ func (*collectorCmd) examples() []string {
 		"whorl collector --listen 0.0.0.0:4750 --tls-cert col.pem --tls-key col.key --tls-client-ca ca.pem",
 	}
 }
+
+// leastShardMemory is what a shard needs, see tracker.Config.MaxMemoryBytes.
+const leastShardMemory = 256 << 10
 
 // collectorFlags are those of collector and run.
 type collectorFlags struct {
@@ -71,6 +75,9 @@ func (f *collectorFlags) check() error {
 		return errors.New("--max-connections: want 1 or more")
 	case f.MaxProbes < 1 || f.MaxSubscribers < 1:
 		return errors.New("--max-probes and --max-subscribers: want 1 or more")
+	case int64(f.MaxMemory) < int64(min(f.Shards, f.MaxConnections))*leastShardMemory:
+		n := min(f.Shards, f.MaxConnections)
+		return fmt.Errorf("--max-memory: want at least %v for %s (--shards)", size(int64(n)*leastShardMemory), output.Plural(uint64(n), "shard"))
 	case f.FeedMaxAge <= 0 || f.FeedMaxBytes <= 0:
 		return errors.New("--feed-max-age and --feed-max-bytes: want more than 0")
 	}

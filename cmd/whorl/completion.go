@@ -44,6 +44,8 @@ func flagsOf(cmd *kong.Command) []*kong.Flag { return slices.Concat(cmd.AllFlags
 // choices are the values of a flag that has few, nil for others.
 func choices(f *kong.Flag) []string {
 	switch {
+	case f.Name == "durability":
+		return []string{"memory"} // disk is known, and refused by this build
 	case f.Enum != "":
 		return strings.Split(f.Enum, ",")
 	case f.Name == "output":

@@ -4,24 +4,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"time"
 )
-
-// keepEvery is how often a cursor file is written at most, but for the end.
-const keepEvery = 200 * time.Millisecond
 
 // maxCursorBytes bounds what is read of a cursor file.
 const maxCursorBytes = 256
 
-// cursorFile keeps the cursor behind the lines that were written. What was
-// written after it was kept comes again after a crash, with the sequence
-// numbers it had; nothing is missed.
+// cursorFile keeps the cursor behind the lines that were written, message by
+// message. What was written after it was kept comes again after a crash, with
+// the sequence numbers it had; nothing that could not be written is missed.
+// What was written to a pipe counts as handled, whoever reads it or not.
 type cursorFile struct {
 	path   string // empty: keeps nothing
 	cursor string
-	kept   string    // what the file holds
-	last   time.Time // when it was written
+	kept   string // what the file holds
 }
 
 // openCursor reads the cursor, if the file exists.
@@ -41,25 +38,18 @@ func openCursor(path string) (*cursorFile, error) {
 	buf := make([]byte, maxCursorBytes)
 	n, _ := f.Read(buf)
 	k.cursor = strings.TrimSpace(string(buf[:n]))
-	if k.cursor == "" || n == maxCursorBytes || strings.ContainsAny(k.cursor, " \n\t") {
+	epoch, sequence, _ := strings.Cut(k.cursor, ".")
+	if _, err := strconv.ParseUint(sequence, 10, 64); err != nil || epoch == "" || strings.ContainsAny(k.cursor, " \n\t") {
 		return nil, failf(exitUsage, "cursor file %s: it does not hold a cursor; remove it to start now", path)
 	}
 	k.kept = k.cursor
 	return k, nil
 }
 
-// keep takes a cursor, and writes it now and then.
+// keep takes a cursor and writes it. "" is none.
 func (k *cursorFile) keep(cursor string) error {
 	k.cursor = cursor
-	if k.path == "" || time.Since(k.last) < keepEvery {
-		return nil
-	}
-	return k.write()
-}
-
-// close writes what was taken last.
-func (k *cursorFile) close() error {
-	if k.path == "" || k.cursor == "" {
+	if k.path == "" || cursor == "" {
 		return nil
 	}
 	return k.write()
@@ -86,6 +76,6 @@ func (k *cursorFile) write() error {
 		os.Remove(tmp.Name())
 		return fmt.Errorf("cursor file: %w", err)
 	}
-	k.kept, k.last = k.cursor, time.Now()
+	k.kept = k.cursor
 	return nil
 }

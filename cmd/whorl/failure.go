@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -132,14 +133,25 @@ func (c *console) explainDial(err *client.DialError) *failure {
 	case errors.Is(err, context.DeadlineExceeded):
 		f.text = fmt.Sprintf("collector %s: no answer in time", err.Addr)
 		return f.hint("wait longer:   --timeout 30s", here)
-	case errors.As(err, &authority), errors.As(err, &host):
-		return f.hint("trust its authority: --tls-ca FILE", "or expect its name:  --tls-server-name NAME")
+	case errors.As(err, &authority):
+		f.text = fmt.Sprintf("collector %s: its certificate is signed by an authority that is not trusted here", err.Addr)
+		if cert := authority.Cert; cert != nil && cert.Issuer.String() != "" {
+			f.text += fmt.Sprintf(" (%q)", cert.Issuer.String())
+		}
+		return f.hint("trust it: --tls-ca FILE")
+	case errors.As(err, &host):
+		names := certificateNames(host.Certificate)
+		f.text = fmt.Sprintf("collector %s: its certificate is not for %s but for %s", err.Addr, host.Host, strings.Join(names, ", "))
+		return f.hint("expect that name: --tls-server-name " + names[0])
 	case errors.As(err, &notTLS):
 		f.text = fmt.Sprintf("collector %s: it does not speak TLS", err.Addr)
 		return f.hint("if that is meant: --insecure")
 	case errors.Is(err, client.ErrCertificateRefused):
 		f.code = exitForbidden
 		return f.hint("present one it knows: --tls-cert FILE --tls-key FILE")
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		f.text = fmt.Sprintf("collector %s: it closed the connection at once", err.Addr)
+		return f.hint("does it want TLS? --tls-ca FILE")
 	case errors.As(err, &dns):
 		f.text = fmt.Sprintf("collector %s: there is no host %s", err.Addr, dns.Name)
 		return f.hint(here)
@@ -150,6 +162,34 @@ func (c *console) explainDial(err *client.DialError) *failure {
 		return f.hint(hintLine("start one:", "whorl collector"), here)
 	}
 	return f
+}
+
+// maxNames is how many names of a certificate are shown.
+const maxNames = 4
+
+// certificateNames are the names a certificate is for, at least one.
+func certificateNames(cert *x509.Certificate) []string {
+	var names []string
+	if cert != nil {
+		for _, name := range cert.DNSNames {
+			names = append(names, shellLine([]string{strings.Map(printable, name)}))
+		}
+		for _, ip := range cert.IPAddresses {
+			names = append(names, ip.String())
+		}
+	}
+	if len(names) == 0 {
+		return []string{"NAME"}
+	}
+	return names[:min(len(names), maxNames)]
+}
+
+// printable keeps what is harmless on a terminal: a certificate may say anything.
+func printable(r rune) rune {
+	if r <= ' ' || r > '~' {
+		return '?'
+	}
+	return r
 }
 
 // hintLine is a hint whose command is aligned with that of other hints.
@@ -186,7 +226,11 @@ func (c *console) explainStatus(s *status.Status, err error) *failure {
 
 // explainFilter points at the word of a connection filter that is wrong.
 func explainFilter(text string, err *filter.Error) *failure {
-	return failf(exitUsage, "%v", err).hint(pointAt(text, err.Column)...)
+	f := failf(exitUsage, "%v", err).hint(pointAt(text, err.Column)...)
+	if err.Suggestion == "" && strings.HasSuffix(err.Problem, "is not a filter word") {
+		f.hint("filter words: " + filterNames())
+	}
+	return f
 }
 
 // pointAt shows a line and a caret under the character at column, from 1.

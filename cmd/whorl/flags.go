@@ -183,6 +183,14 @@ func (m *moment) UnmarshalText(text []byte) error {
 
 func (m moment) set() bool { return m.text != "" }
 
+// ahead returns the time it means if it is now and an age lies in the future.
+func (m moment) ahead(now time.Time) time.Time {
+	if m.at.IsZero() {
+		return now.Add(m.age)
+	}
+	return m.at
+}
+
 // on returns the time it means if it is now.
 func (m moment) on(now time.Time) time.Time {
 	if m.at.IsZero() {

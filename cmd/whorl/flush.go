@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -15,6 +14,7 @@ type flushCmd struct {
 	Filter []string `arg:"" optional:"" help:"Which ones, as for list. Required, unless --all."`
 	All    bool     `group:"select" help:"Every connection."`
 	Yes    bool     `group:"select" help:"Do it; without it only the number is printed."`
+	outputFlags
 	clientFlags
 }
 
@@ -24,7 +24,7 @@ func (*flushCmd) examples() []string {
 
 func (cmd *flushCmd) check() error {
 	if cmd.All == (len(cmd.Filter) > 0) {
-		return errors.New("flush: want a filter, or --all for every connection")
+		return errors.New("want a filter, or --all for every connection")
 	}
 	return cmd.clientFlags.check()
 }
@@ -33,6 +33,11 @@ func (cmd *flushCmd) check() error {
 func (cmd *flushCmd) Run(ctx context.Context, c *console) error {
 	words := filterFlags{Filter: cmd.Filter}
 	text, err := words.text(c, false)
+	if err != nil {
+		return err
+	}
+	kind := output.Flushes()
+	opts, err := c.options(&cmd.outputFlags, kind.Schema)
 	if err != nil {
 		return err
 	}
@@ -45,11 +50,13 @@ func (cmd *flushCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	if !c.outTerminal {
-		return json.NewEncoder(c.out).Encode(struct {
-			Matched uint64 `json:"matched"`
-			Evicted bool   `json:"evicted"`
-		}{matched, cmd.Yes})
+	if opts.Format != output.Table || opts.Select != nil {
+		opts.Document = true
+		w := output.NewWriter(c.out, kind, opts)
+		if err := w.Write(output.Flushed{Matched: matched, Evicted: cmd.Yes}); err != nil {
+			return err
+		}
+		return w.Close()
 	}
 	what := "would be evicted; --yes evicts"
 	if cmd.Yes {

@@ -8,6 +8,7 @@ import (
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/ja4"
+	"github.com/whorl-net/whorl/ja4/cleartext"
 	"github.com/whorl-net/whorl/probe"
 	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/handshake"
@@ -19,6 +20,7 @@ type fpCmd struct {
 	Network string   `group:"select" default:"default" placeholder:"NAME" help:"Network to print with each (default ${default}, which is left out)."`
 	Raw     bool     `group:"select" help:"Show the unhashed form in tables too."`
 	Outer   bool     `group:"select" help:"The outer addresses of tunnelled packets instead of the innermost."`
+	Keylog  string   `group:"select" placeholder:"FILE" help:"TLS secrets (SSLKEYLOGFILE format), to fingerprint what is inside."`
 	typeFlags
 	outputFlags
 }
@@ -48,7 +50,11 @@ func (cmd *fpCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	p := &printer{cmd: cmd, c: c, set: set, start: c.now(), out: output.NewWriter(c.out, kind, opts)}
+	secrets, _, err := openSecrets(cmd.Keylog)
+	if err != nil {
+		return err
+	}
+	p := &printer{secrets: secrets, cmd: cmd, c: c, set: set, start: c.now(), out: output.NewWriter(c.out, kind, opts)}
 	failed := error(nil)
 	for _, name := range cmd.Files {
 		err := p.file(ctx, name)
@@ -71,18 +77,21 @@ func (cmd *fpCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	p.totals.Elapsed = c.now().Sub(p.start)
-	c.say("%s", p.totals.Line(false))
+	if failed == nil || p.totals.Packets > 0 {
+		c.say("%s", p.totals.Line(false))
+	}
 	return failed
 }
 
 // printer is one run of fp.
 type printer struct {
-	cmd    *fpCmd
-	c      *console
-	set    ja4.TypeSet
-	start  time.Time
-	out    *output.Writer[output.Fingerprint]
-	totals output.Totals
+	cmd     *fpCmd
+	c       *console
+	set     ja4.TypeSet
+	secrets *cleartext.KeyLog
+	start   time.Time
+	out     *output.Writer[output.Fingerprint]
+	totals  output.Totals
 }
 
 // file prints the fingerprints of one file, as far as it can be read.
@@ -92,12 +101,13 @@ func (p *printer) file(ctx context.Context, name string) error {
 		return err
 	}
 	defer f.Close()
+	probe.TakeSecrets(f, p.secrets)
 	src := &fileSource{file: f}
 	if !p.c.outTerminal { // rows would run into the line
 		src.bar = newProgress(p.c, nil)
 	}
 	defer src.bar.clear()
-	totals, err := probe.Fingerprints(ctx, src, probe.Config{Types: p.set, Outer: p.cmd.Outer}, func(e *handshake.Event) error {
+	totals, err := probe.Fingerprints(ctx, src, probe.Config{Types: p.set, Outer: p.cmd.Outer, Secrets: p.secrets}, func(e *handshake.Event) error {
 		return p.out.Write(output.Fingerprint{
 			Time: e.Time, Since: src.first, Network: p.cmd.Network, Tuple: e.Tuple,
 			Event: e.Event, PacketNum: e.PacketNum,

@@ -86,6 +86,9 @@ func (cmd *getCmd) Run(ctx context.Context, c *console) error {
 // notTracked says when it left and how to see it, if that is known.
 func (cmd *getCmd) notTracked(err error, key *flow.Key, now time.Time) error {
 	f := failf(exitNothing, "get %s: not tracked now", cmd.Key)
+	if key != nil && cmd.Network == "" && !strings.Contains(cmd.Key, "@") {
+		f.hint(fmt.Sprintf("in network %s; another: %s@NETWORK", flow.DefaultNetwork, cmd.Key))
+	}
 	details := client.Details(err)
 	at, timeErr := time.Parse(time.RFC3339Nano, details["evicted_at"])
 	if timeErr != nil {

@@ -105,7 +105,7 @@ func printTotals(c *console, w io.Writer, t output.Totals) error {
 
 // dryRun prints batches instead of sending them.
 func (cmd *probeCmd) dryRun(ctx context.Context, c *console, src *sources) error {
-	cfg, err := cmd.probeConfig(c)
+	cfg, err := cmd.probeConfig(c, src)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 
 	"google.golang.org/grpc/test/bufconn"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/whorl-net/whorl/internal/rpc"
 	"github.com/whorl-net/whorl/probe"
 	"github.com/whorl-net/whorl/probe/capture"
+	"github.com/whorl-net/whorl/probe/handshake"
 	"github.com/whorl-net/whorl/service"
 )
 
@@ -42,7 +44,6 @@ func (cmd *runCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	opts.NoHeader = true
 	src, err := cmd.open(nil)
 	if err != nil {
 		return err
@@ -112,9 +113,8 @@ func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside
 		return err
 	}
 	defer cl.Close()
-	p, err := newCapturing(c, &cmd.captureFlags, src, cl, func(r probe.Reporter) probe.Reporter {
-		return &fingerprintTee{to: r, out: out, network: cmd.Network}
-	})
+	printer := &fingerprintPrinter{out: out, network: cmd.Network}
+	p, err := newCapturing(c, &cmd.captureFlags, src, cl, printer)
 	if err != nil {
 		return err
 	}
@@ -132,31 +132,34 @@ func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside
 	return errors.Join(err, p.incomplete(false))
 }
 
-// fingerprintTee prints the fingerprints of batches on their way to a reporter.
-type fingerprintTee struct {
-	to      probe.Reporter
-	out     *output.Writer[output.Fingerprint]
+// fingerprintPrinter prints fingerprints as the probe finds them, and shows what
+// it printed whenever a batch is reported.
+type fingerprintPrinter struct {
+	probe.Reporter
 	network string
+
+	mu  sync.Mutex // guards out: each queue of a live capture is a goroutine
+	out *output.Writer[output.Fingerprint]
 }
 
-// Report prints and passes on. What cannot be printed ends the capture.
-func (t *fingerprintTee) Report(ctx context.Context, b *flow.Batch) error {
-	for i := range b.Fingerprints {
-		f := &b.Fingerprints[i]
-		row := output.Fingerprint{Network: t.network, Tuple: b.Flows[f.Flow], Event: f.Event}
-		if f.Row > 0 {
-			row.Time = b.Time[f.Row-1]
-		} else {
-			row.Time = b.Watermark
-		}
-		if err := t.out.Write(row); err != nil {
-			return err
-		}
-	}
+// event prints e. What cannot be printed ends the capture.
+func (p *fingerprintPrinter) event(e *handshake.Event) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(output.Fingerprint{
+		Time: e.Time, Network: p.network, Tuple: e.Tuple, Event: e.Event, PacketNum: e.PacketNum,
+	})
+}
+
+// Report shows what was printed and passes b on.
+func (p *fingerprintPrinter) Report(ctx context.Context, b *flow.Batch) error {
 	if len(b.Fingerprints) > 0 {
-		if err := t.out.Flush(); err != nil {
+		p.mu.Lock()
+		err := p.out.Flush()
+		p.mu.Unlock()
+		if err != nil {
 			return err
 		}
 	}
-	return t.to.Report(ctx, b)
+	return p.Reporter.Report(ctx, b)
 }

@@ -157,7 +157,7 @@ var variable = []struct {
 	{"CURSOR", regexp.MustCompile(`\b[0-9a-f]{6,16}\.[0-9]+\b`)},
 	{"AS_OF", regexp.MustCompile(`"as_of":"[^"]+"`)},
 	{"SECONDS", regexp.MustCompile(`"seconds":[0-9.]+`)},
-	{"ELAPSED", regexp.MustCompile(` in [0-9.]+ m?s\b`)},
+	{"ELAPSED", regexp.MustCompile(` in <?[0-9.]+ m?s\b`)},
 	{"ADDRESS", regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)},
 }
 

@@ -9,6 +9,8 @@ import (
 	xbpf "golang.org/x/net/bpf"
 
 	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/ja4/cleartext"
+	"github.com/whorl-net/whorl/probe"
 	"github.com/whorl-net/whorl/probe/bpf"
 	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/live"
@@ -35,13 +37,30 @@ func (f *captureFlags) program() ([]xbpf.Instruction, error) {
 type sources struct {
 	all   []capture.Source
 	rings []*live.Ring
-	about string // what is captured, for people
+	// secrets are those of --keylog and of the files; nil when there can be none.
+	secrets *cleartext.KeyLog
+	keyFile *probe.KeyFile // nil without --keylog
+	about   string         // what is captured, for people
 }
 
 func (s *sources) close() {
 	for _, src := range s.all {
 		src.Close()
 	}
+}
+
+// openSecrets returns where secrets go, with those of --keylog in it if it is
+// given.
+func openSecrets(keylog string) (*cleartext.KeyLog, *probe.KeyFile, error) {
+	secrets := cleartext.NewKeyLog(0)
+	if keylog == "" {
+		return secrets, nil, nil
+	}
+	file, err := probe.OpenKeyFile(keylog, secrets)
+	if err != nil {
+		return nil, nil, failf(exitUsage, "--keylog: %v", err)
+	}
+	return secrets, file, nil
 }
 
 // counters are those of all rings together.
@@ -62,6 +81,11 @@ func (f *captureFlags) open(bar *progress) (*sources, error) {
 		return nil, err
 	}
 	s := &sources{}
+	if !f.live() || f.Keylog != "" {
+		if s.secrets, s.keyFile, err = openSecrets(f.Keylog); err != nil {
+			return nil, err
+		}
+	}
 	if f.live() {
 		err = f.openLive(s, prog)
 	} else {
@@ -84,6 +108,7 @@ func (f *captureFlags) openFiles(s *sources, prog []xbpf.Instruction, bar *progr
 		if err != nil {
 			return err
 		}
+		probe.TakeSecrets(file, s.secrets)
 		s.all = append(s.all, &fileSource{file: file, filter: filter, bar: bar})
 	}
 	return nil

@@ -23,11 +23,11 @@ type watchCmd struct {
 	Since      moment `group:"start" placeholder:"WHEN" xor:"start" help:"Start at an age such as 5m or a time such as 2026-11-22T12:00:00Z."`
 	Oldest     bool   `group:"start" xor:"start" help:"Start at the oldest that is kept."`
 	Resume     string `group:"start" placeholder:"CURSOR" xor:"start" help:"Start behind a cursor."`
-	CursorFile string `group:"start" placeholder:"FILE" help:"Start behind the cursor in FILE if it exists, and keep it up to date behind the lines written."`
+	CursorFile string `group:"start" placeholder:"FILE" help:"Start behind the cursor in FILE if it exists, else as the other flags say, and keep it behind the lines written. What was written to a pipe counts as handled."`
 
 	NoFollow    bool   `group:"end" help:"End when caught up."`
 	Limit       uint64 `group:"end" placeholder:"N" help:"End after N evictions (default 0: never)."`
-	Until       moment `group:"end" placeholder:"WHEN" help:"End at a time."`
+	Until       moment `group:"end" placeholder:"WHEN" help:"End at a time such as 2026-11-22T12:00:00Z, or after a while such as 5m from now."`
 	Strict      bool   `group:"end" help:"End at the first gap, with exit code 6."`
 	NoReconnect bool   `group:"end" help:"End when the stream is cut, with exit code 4."`
 
@@ -45,13 +45,7 @@ func (*watchCmd) examples() []string {
 	}
 }
 
-func (cmd *watchCmd) check() error {
-	if cmd.CursorFile != "" && (cmd.Last > 0 || cmd.Since.set() || cmd.Oldest) {
-		// Ambiguous when the file exists: which of the two is meant?
-		return errors.New("--cursor-file says where to start: leave --last, --since and --oldest out")
-	}
-	return cmd.clientFlags.check()
-}
+func (cmd *watchCmd) check() error { return cmd.clientFlags.check() }
 
 // Run follows the feed until it is told to end.
 func (cmd *watchCmd) Run(ctx context.Context, c *console) error {
@@ -77,15 +71,20 @@ func (cmd *watchCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer cl.Close()
-	if cmd.Last > 0 || cmd.CursorFile != "" && req.Start == nil {
+	if req.Start == nil && (cmd.Last > 0 || cmd.CursorFile != "") {
 		// A feed that starts now has no cursor to keep before it says something.
 		if err := startAtLast(ctx, cl, req, cmd.Last); err != nil {
 			return err
 		}
 	}
+	opts.Hold = tableLimit // a message is shown as a whole, see show
 	f := &follower{cmd: cmd, c: c, keeper: keeper, format: opts.Format,
-		out: output.NewWriter(c.out, kind, opts), cursor: req.GetAfterCursor()}
-	keeper.cursor = req.GetAfterCursor()
+		out: output.NewWriter(c.out, kind, opts), cursor: req.GetAfterCursor(), read: req.GetAfterCursor()}
+	if err := keeper.keep(f.cursor); err != nil {
+		return err
+	}
+	ctx, cancel := cmd.untilThen(ctx, c, req, f)
+	defer cancel()
 	err = f.follow(ctx, cl, req)
 	return f.end(err, text)
 }
@@ -109,6 +108,21 @@ func (cmd *watchCmd) request(c *console, text string, opts output.Options, k *cu
 		req.Start = &whorlv1.WatchRequest_FromOldest{FromOldest: true}
 	}
 	return req
+}
+
+// untilThen makes the watch end at --until: by our clock if the collector's does
+// not say so before. A time that has passed already ends it when it has caught up.
+func (cmd *watchCmd) untilThen(ctx context.Context, c *console, req *whorlv1.WatchRequest, f *follower) (context.Context, context.CancelFunc) {
+	if !cmd.Until.set() {
+		return ctx, func() {}
+	}
+	until := cmd.Until.ahead(c.now())
+	if until.Before(c.now()) {
+		req.NoFollow = true
+		return ctx, func() {}
+	}
+	f.until = until
+	return context.WithDeadlineCause(ctx, until, errUntil)
 }
 
 // startAtLast makes req start n evictions before the newest (0: behind it), or
@@ -143,7 +157,10 @@ type follower struct {
 	out    *output.Writer[output.Event]
 	format output.Format
 	keeper *cursorFile
-	cursor string // behind the last line shown
+	until  time.Time // zero: no end
+	read   string    // cursor behind the last event that was taken
+	cursor string    // behind the last line shown
+	cut    bool      // the feed was cut and has not been heard since
 }
 
 // errGap ends a strict watch.
@@ -154,7 +171,10 @@ var errUntil = errors.New("the time to end has come")
 
 func (f *follower) follow(ctx context.Context, cl *client.Client, req *whorlv1.WatchRequest) error {
 	opts := []client.WatchOption{client.WithHeartbeats(), client.WithResumeNotice(func(err error, wait time.Duration) {
-		f.c.say("whorl: the feed was cut, resuming: %v", err)
+		if !f.cut {
+			f.c.say("whorl: the feed was cut, resuming: %v", err)
+		}
+		f.cut = true
 	})}
 	if f.cmd.NoReconnect {
 		opts = append(opts, client.WithoutResume())
@@ -170,33 +190,39 @@ func (f *follower) follow(ctx context.Context, cl *client.Client, req *whorlv1.W
 	return nil
 }
 
-// show shows one event and flushes when the feed pauses behind it.
+// show takes one event, and shows what there is at the end of each message.
 func (f *follower) show(e client.Event) error {
-	until := f.cmd.Until
-	if until.set() {
-		at := e.ServerTime
-		if e.Eviction != nil {
-			at = e.Eviction.GetEvictedAt().AsTime()
-		}
-		if at.After(until.on(f.c.now())) && (e.Eviction != nil || e.Backlog == 0) {
-			return errUntil
-		}
+	if f.cut {
+		f.cut = false
+		f.c.say("whorl: the feed is back")
+	}
+	if !f.until.IsZero() && e.ServerTime.After(f.until) {
+		return errUntil
 	}
 	row := output.Event{Eviction: e.Eviction, Gap: e.Gap, Cursor: e.Cursor, ServerTime: e.ServerTime, Backlog: e.Backlog}
 	if err := f.write(row, e.Heartbeat()); err != nil {
 		return err
 	}
-	if err := f.out.Flush(); err != nil {
-		return err
-	}
-	f.cursor = e.Cursor
-	if err := f.keeper.keep(e.Cursor); err != nil {
-		return err
+	f.read = e.Cursor
+	if e.Last {
+		if err := f.flush(); err != nil {
+			return err
+		}
 	}
 	if e.Gap != nil && f.cmd.Strict {
 		return errGap
 	}
 	return nil
+}
+
+// flush shows what was taken and keeps the cursor behind it, in this order: a
+// cursor never stands behind a line that could not be written.
+func (f *follower) flush() error {
+	if err := f.out.Flush(); err != nil {
+		return err
+	}
+	f.cursor = f.read
+	return f.keeper.keep(f.cursor)
 }
 
 func (f *follower) write(row output.Event, heartbeat bool) error {
@@ -214,7 +240,10 @@ func (f *follower) write(row output.Event, heartbeat bool) error {
 
 // end closes the output and says how to go on.
 func (f *follower) end(err error, text string) error {
-	closeErr := errors.Join(f.out.Close(), f.keeper.close())
+	closeErr := f.flush()
+	if closeErr == nil {
+		closeErr = f.out.Close()
+	}
 	interrupted := errors.Is(err, errInterrupted)
 	if f.cursor != "" && (interrupted || errors.Is(err, errGap)) && f.cmd.CursorFile == "" {
 		next := "next: whorl watch --resume " + f.cursor

@@ -69,10 +69,10 @@ func TestMistakes(t *testing.T) {
 		"probe:\n  network:\n":                                      `c.yaml:2: network has no value`,
 		"probe:\n  interface: [[a]]\n":                              `c.yaml:2: interface: want a list of plain values`,
 		"probe:\n  label: {a: {b: c}}\n":                            `c.yaml:2: label: want plain values`,
-		"probe: [a]\n":                                              `c.yaml:1: section "probe": want keys and values`,
+		"probe: [a]\n":                                              "c.yaml:1: section \"probe\": want keys and values below it, such as\n  client:\n    collector: col.example.net:4750",
 		"- a\n":                                                     `c.yaml:1: want sections such as client: or collector:`,
 		"probe:\n\tnetwork: a\n":                                    `c.yaml: line 2: found character that cannot start any token`,
-		"a: &x [1]\nprobe:\n  interface: *x\n":                      `c.yaml:1: section "a": want keys and values`,
+		"a: &x [1]\nprobe:\n  interface: *x\n":                      "c.yaml:1: section \"a\": want keys and values below it, such as\n  client:\n    collector: col.example.net:4750",
 		"probe:\n  interface: &x a\n  network: *x\n":                `c.yaml:3: network: want a value or a list of values`,
 		"probe:\n  interface: " + strings.Repeat("x", maxFileBytes): "c.yaml: is longer than 1048576 bytes",
 	} {

@@ -136,7 +136,7 @@ func (f *File) section(name, body *yaml.Node) error {
 	switch {
 	case body.Kind == yaml.ScalarNode && body.Tag == "!!null": // a name and nothing in it
 	case body.Kind != yaml.MappingNode:
-		return f.errorf(body, "section %q: want keys and values", s.name)
+		return f.errorf(body, "section %q: want keys and values below it, such as\n  client:\n    collector: col.example.net:4750", s.name)
 	}
 	for i := 0; i+1 < len(body.Content); i += 2 {
 		key, value := body.Content[i], body.Content[i+1]
@@ -195,20 +195,25 @@ func (f *File) Check(known map[string][]string) error {
 	for _, s := range f.sections {
 		keys, ok := known[s.name]
 		if !ok {
-			return &Error{f.Path, s.line, fmt.Sprintf("there is no section %q%s", s.name, didYouMean(s.name, names))}
+			return &Error{f.Path, s.line, fmt.Sprintf("there is no section %q%s", s.name, didYouMean(s.name, names, "sections: "))}
 		}
 		for _, v := range s.values {
 			if !slices.Contains(keys, v.Key) {
-				return &Error{f.Path, v.Line, fmt.Sprintf("%s has no key %q%s", s.name, v.Key, didYouMean(v.Key, keys))}
+				return &Error{f.Path, v.Line, fmt.Sprintf("%s has no key %q%s", s.name, v.Key, didYouMean(v.Key, keys, ""))}
 			}
 		}
 	}
 	return nil
 }
 
-func didYouMean(word string, words []string) string {
+// didYouMean names the nearest word. Without one it lists all behind title, if
+// that is not empty.
+func didYouMean(word string, words []string, title string) string {
 	if near := suggest.Nearest(word, words); near != "" {
 		return "; did you mean " + near + "?"
+	}
+	if title != "" {
+		return "; " + title + strings.Join(words, ", ")
 	}
 	return ""
 }

@@ -102,7 +102,12 @@ func Status() Kind[*whorlv1.GetStatusResponse] {
 		CSV:    messageCSV[*whorlv1.GetStatusResponse](),
 		Schema: schemaOf((&whorlv1.GetStatusResponse{}).ProtoReflect().Descriptor()),
 		JSON: func(dst []byte, s *whorlv1.GetStatusResponse, sel *Selection) []byte {
-			return AppendJSON(dst, s, sel)
+			dst = AppendJSON(dst, s, sel)
+			if _, ok := sel.has("drops"); ok && len(s.GetDrops()) == 0 {
+				// A list also when it is empty: scripts loop over it.
+				dst = append(appendKey(dst[:len(dst)-1], "drops"), "[]}"...)
+			}
+			return dst
 		},
 	}
 }

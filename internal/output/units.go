@@ -61,6 +61,8 @@ func Ago(d time.Duration) string {
 // Elapsed shows how long something took: "2 ms", "0.03 s", "3.4 s", "2m5s".
 func Elapsed(d time.Duration) string {
 	switch {
+	case d < time.Millisecond:
+		return "<1 ms"
 	case d < 10*time.Millisecond:
 		return fmt.Sprintf("%d ms", d/time.Millisecond)
 	case d < time.Second:

@@ -56,6 +56,16 @@ func (s *secrets) get(l label) []byte {
 	return s.bytes[l][:s.length[l]]
 }
 
+// complete reports whether nothing is missing to open a connection of this
+// version; early data aside.
+func (s *secrets) complete(version uint16) bool {
+	if version != versionTLS13 {
+		return s.length[masterSecret] > 0
+	}
+	return s.length[clientHandshake] > 0 && s.length[serverHandshake] > 0 &&
+		s.length[clientTraffic] > 0 && s.length[serverTraffic] > 0
+}
+
 // KeyLog holds the secrets of connections. When it is full, the connection
 // whose secrets came first is forgotten. All methods may be called at the same
 // time.

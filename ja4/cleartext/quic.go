@@ -23,6 +23,13 @@ const (
 // lost. A connection that moves to other addresses is followed there only if the
 // caller brings the datagrams together.
 type QUIC struct {
+	// Waits says that secrets which the KeyLog does not have may still come:
+	// datagrams then wait for all that their connection needs, up to a bound
+	// beyond which they are lost, and each Datagram looks again. It may be
+	// changed between calls; once it is false, Datagram goes on with what there
+	// is.
+	Waits bool
+
 	keys  *KeyLog
 	flow  ja4.QUICFlow
 	hello helloState
@@ -72,7 +79,7 @@ func (c *QUIC) Datagram(side uint8, p []byte, sink Sink) ja4.Status {
 		return status
 	}
 	c.packets(side, p, sink)
-	if c.hello.answered {
+	if len(c.waiting) > 0 && !c.waits() {
 		waiting := c.waiting
 		c.waiting, c.waitingBytes = nil, 0
 		for _, w := range waiting {
@@ -101,7 +108,7 @@ func (c *QUIC) initial(side uint8, m ja4.Message, sink Sink) {
 	if m.Type == ja4.MessageClientHello && c.hello.answered && len(m.Body) >= 34 &&
 		!bytes.Equal(m.Body[2:34], c.hello.clientRandom[:]) {
 		// Another connection between the same ends.
-		*c = QUIC{keys: c.keys, flow: c.flow, unopened: c.unopened}
+		*c = QUIC{Waits: c.Waits, keys: c.keys, flow: c.flow, unopened: c.unopened}
 	}
 	if sink.Message != nil {
 		sink.Message(side, m)
@@ -126,7 +133,7 @@ func (c *QUIC) packets(side uint8, p []byte, sink Sink) {
 		if k.Kind == quicpacket.Initial {
 			continue
 		}
-		if !c.hello.answered {
+		if c.waits() {
 			c.wait(side, datagram)
 			return
 		}
@@ -136,7 +143,21 @@ func (c *QUIC) packets(side uint8, p []byte, sink Sink) {
 	}
 }
 
-// wait keeps a copy of a datagram until the server's hello is known. When
+// waits reports whether datagrams have to wait, for the server's hello or for
+// secrets.
+func (c *QUIC) waits() bool {
+	if !c.hello.answered {
+		return true
+	}
+	if !c.Waits || c.looked || !c.hello.supported {
+		return false
+	}
+	c.secrets, _ = c.keys.lookup(c.hello.clientRandom)
+	c.looked = c.secrets.complete(c.hello.version)
+	return !c.looked
+}
+
+// wait keeps a copy of a datagram until it can be opened. When
 // there are too many, it is lost: its sender repeats it.
 func (c *QUIC) wait(side uint8, p []byte) {
 	if len(c.waiting) == maxWaiting || c.waitingBytes+len(p) > maxWaitingBytes {

@@ -53,6 +53,12 @@ const (
 // 0 and 1; the hellos tell which is the client. It is not safe for concurrent
 // use.
 type TLS struct {
+	// Waits says that secrets which the KeyLog does not have may still come:
+	// sealed records then wait for all that their connection needs, up to a
+	// bound, and each Write looks again. It may be changed between calls; once
+	// it is false, Write goes on with what there is.
+	Waits bool
+
 	keys *KeyLog
 	// sides are the directions by sender.
 	sides [2]direction
@@ -159,7 +165,20 @@ func (c *TLS) take(side uint8, p []byte, sink Sink) {
 	d.buf = append(d.buf[:0], in[used:]...)
 	if len(d.buf) > maxHeld && c.err == nil {
 		c.err = ErrTooLarge
+		if c.waits() {
+			c.err = ErrNoSecrets
+		}
 	}
+}
+
+// waits reports whether sealed records have to wait for secrets.
+func (c *TLS) waits() bool {
+	if !c.Waits || c.looked || !c.hello.answered || !c.hello.supported {
+		return false
+	}
+	c.secrets, _ = c.keys.lookup(c.hello.clientRandom)
+	c.looked = c.secrets.complete(c.hello.version)
+	return !c.looked
 }
 
 // record takes one record. It reports false when the record has to wait for
@@ -175,6 +194,9 @@ func (c *TLS) record(side uint8, r []byte, sink Sink) bool {
 		if sealed {
 			return false
 		}
+	}
+	if c.waits() && (kind == recordApplicationData || d.changed && kind != recordChangeCipherSpec && c.hello.version != versionTLS13) {
+		return false
 	}
 	switch {
 	case kind == recordChangeCipherSpec:

@@ -82,9 +82,12 @@ func FuzzEngine(f *testing.F) {
 	f.Add(unscript(newConversation().open().text(client, request).text(server, "HTTP/1.1 200 OK\r\n\r\n").packets))
 	f.Add(unscript(newConversation().open().text(client, "SSH-2.0-a\r\n").text(server, "SSH-2.0-b\r\n").close().packets))
 	f.Add(unscript(newConversation().text(client, "CONNECT a:1 HTTP/1.1\r\n\r\n").text(server, "HTTP/1.1 200\r\n\r\n").tls(tls.VersionTLS12, 700).packets))
+	s := recordHTTP(tls.VersionTLS13, "http/1.1")
+	keys := s.log(f)
+	f.Add(unscript(s.packets(1400)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const maxBytes, maxFlows = 32 << 10, 3
-		g := New(Config{MaxBytes: maxBytes, MaxFlows: maxFlows, SSHWindow: 3})
+		g := New(Config{MaxBytes: maxBytes, MaxFlows: maxFlows, SSHWindow: 3, Secrets: keys})
 		var out Result
 		script(b, func(p *decode.Packet) {
 			g.Packet(p, &out)

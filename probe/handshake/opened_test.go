@@ -235,13 +235,11 @@ func makeSecret(cfg *tls.Config) *secret {
 	}()
 	cl := tls.Client(recorder{a, client, &mu, &s.flights}, cfg)
 	check(cl.Handshake())
-	var transport http.RoundTripper
-	if cfg.NextProtos[0] == "h2" {
-		transport, err = new(http2.Transport).NewClientConn(cl)
-		check(err)
-	} else {
-		transport = &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return cl, nil }}
+	transport := &http.Transport{
+		ForceAttemptHTTP2: true,
+		DialTLSContext:    func(context.Context, string, string) (net.Conn, error) { return cl, nil },
 	}
+	defer transport.CloseIdleConnections()
 	for _, r := range requests() {
 		answer, err := transport.RoundTrip(r)
 		check(err)
@@ -372,6 +370,23 @@ func TestServerDataIsNotOpened(t *testing.T) {
 	if !c.streams[serverSide].done || c.streams[serverSide^1].done {
 		t.Errorf("server is done: %t, client is: %t", c.streams[serverSide].done, c.streams[serverSide^1].done)
 	}
+	if g.used < connBytes+streamBytes+openedBytes {
+		t.Errorf("%d bytes charged: what looks inside is not among them", g.used)
+	}
+}
+
+// wrongSecrets returns a key log with the last digit of each secret changed.
+func wrongSecrets(keys []byte) []byte {
+	wrong := bytes.TrimRight(bytes.Clone(keys), "\n")
+	for i, c := range wrong {
+		if i+1 < len(wrong) && wrong[i+1] != '\n' {
+			continue
+		}
+		if wrong[i] = '0'; c == '0' {
+			wrong[i] = '1'
+		}
+	}
+	return wrong
 }
 
 // Without the right secrets all that is in clear comes out as ever, nothing
@@ -386,15 +401,8 @@ func TestWrongSecrets(t *testing.T) {
 		if g.Stats().GivenUp != [NumReasons]uint64{} {
 			t.Errorf("%s: given up %v", k.name, g.Stats().GivenUp)
 		}
-		// Each secret with one digit changed.
-		wrong := bytes.TrimRight(bytes.Clone(s.keys), "\n")
-		for i := range wrong {
-			if i == len(wrong)-1 || wrong[i+1] == '\n' {
-				wrong[i] ^= 1
-			}
-		}
 		broken := cleartext.NewKeyLog(0)
-		broken.Add(wrong)
+		broken.Add(wrongSecrets(s.keys))
 		for _, c := range []struct {
 			name string
 			keys *cleartext.KeyLog

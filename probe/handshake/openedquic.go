@@ -21,8 +21,8 @@ const (
 // flow that finds its hellos.
 type openedQUIC struct {
 	quic *cleartext.QUIC
-	// requests are the open streams of the client; nil once the request was
-	// found.
+	// requests are the open streams of the client, each nil once its request
+	// was found. It is nil when the protocol is another than HTTP/3.
 	requests map[uint64]*ja4plus.HTTP3Stream
 	held     int   // bytes, by requests
 	until    int64 // packet time until which it waits for secrets
@@ -69,8 +69,8 @@ func (g *Engine) openQUIC(q *quicFlow, b []byte) {
 	case o.quic.Unopened()-o.failed > maxUnopened:
 		g.stats.GivenUp[ReasonUnopened]++
 		o.over = true
-	case !g.want.http && o.finished[0] && o.finished[1]:
-		o.over = true // there are no more certificates
+	case (!g.want.http || o.requests == nil) && o.finished[0] && o.finished[1]:
+		o.over = true // there are no more certificates, and no requests
 	}
 	if o.over {
 		q.opened = nil
@@ -83,16 +83,15 @@ func (g *Engine) openedQUICMessage(side uint8, m ja4.Message) {
 	o := g.c.quic.opened
 	switch m.Type {
 	case ja4.MessageClientHello:
-		clear(o.requests) // a new connection, if there are any
+		// The first, or that of a new connection.
+		o.requests = make(map[uint64]*ja4plus.HTTP3Stream)
 		o.held, o.finished = 0, [2]bool{}
 		return
 	case ja4.MessageServerHello:
 		return
 	case ja4.MessageEncryptedExtensions:
-		if p := chosenProtocol(m.Body); p != "" && p != "h3" && !g.types.Has(ja4.TypeJA4X) {
-			o.over = true
-		} else if p != "" && p != "h3" {
-			o.requests = nil
+		if p := chosenProtocol(m.Body); p != "" && p != "h3" {
+			o.requests, o.held = nil, 0
 		}
 	case ja4.MessageCertificate:
 		g.certificates13(m.Body)

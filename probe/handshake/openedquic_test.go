@@ -208,12 +208,7 @@ func TestInsideQUIC(t *testing.T) {
 	if g.Stats().GivenUp[ReasonNoSecrets] != 1 || g.used != 0 {
 		t.Errorf("secrets of others: given up %v, %d bytes held", g.Stats().GivenUp, g.used)
 	}
-	wrong := bytes.Clone(q.keys)
-	for i := range wrong {
-		if i+1 == len(wrong) || wrong[i+1] == '\n' {
-			wrong[i] ^= 1
-		}
-	}
+	wrong := wrongSecrets(q.keys)
 	broken := cleartext.NewKeyLog(0)
 	broken.Add(wrong)
 	events, _ = inside(0, broken)
@@ -223,12 +218,7 @@ func TestInsideQUIC(t *testing.T) {
 // Packets that never open are not tried for ever.
 func TestWrongSecretsOfQUICEnd(t *testing.T) {
 	q := recordQUIC(t, "h3", headers3(literal(":method", "GET")))
-	wrong := bytes.Clone(q.keys)
-	for i := range wrong {
-		if i+1 == len(wrong) || wrong[i+1] == '\n' {
-			wrong[i] ^= 1
-		}
-	}
+	wrong := wrongSecrets(q.keys)
 	keys := cleartext.NewKeyLog(0)
 	keys.Add(wrong)
 	g := New(Config{Secrets: keys})
@@ -270,6 +260,14 @@ func TestOtherProtocolInsideQUIC(t *testing.T) {
 	events, _, _ := run(Config{Secrets: keys}, q.packets)
 	if got := kinds(events); strings.Contains(got, "ja4h") || !strings.Contains(got, "ja4x") {
 		t.Errorf("events %s", got)
+	}
+	g := New(Config{Secrets: keys})
+	var out Result
+	for i := range q.packets {
+		g.Packet(&q.packets[i], &out)
+	}
+	if g.used != 0 {
+		t.Errorf("%d bytes are held when all is found", g.used)
 	}
 }
 

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/whorl-net/whorl/ja4"
+)
+
+// A filterWord is a word of a filter as help shows it.
+type filterWord struct{ name, value, about string }
+
+// filterWords are all words but the fingerprint types, which are words too.
+var filterWords = []filterWord{
+	{"ip src dst", "10.0.0.0/8", "address or prefix: of either side, of the source, of the destination"},
+	{"port src.port dst.port", "8000-8999", "port or range, likewise"},
+	{"proto", "tcp", "tcp, udp, icmp …, or a number"},
+	{"network probe", "lab", "where it was seen, and by which probe"},
+	{"app sni", "Chrome*", "application; TLS server name"},
+	{"fp", "t13d*", "fingerprint of any type; one type is a word too: ja4:t13d*, ja4t:64240*"},
+	{"bad new anomaly tunnel", "true", "known bad; first seen here; with an anomaly; in a tunnel"},
+	{"rule ssh", "mss-tunnel", "rule of an anomaly; kind of SSH session"},
+	{"bytes packets", ">=1000", "size; also <=1000 and 10-20"},
+	{"after before", "5m", "seen since or until then: an age, or an RFC 3339 time"},
+	{"cause", "idle", "with watch: idle, closed, capacity or flush"},
+}
+
+// filterHelp is the table of filter words.
+func filterHelp() string {
+	var b strings.Builder
+	b.WriteString("Filter words, joined by AND; commas are OR, a leading - is NOT:\n")
+	for _, w := range filterWords {
+		b.WriteString("  " + w.name + strings.Repeat(" ", 24-len(w.name)) + w.value + strings.Repeat(" ", 12-len(w.value)) + w.about + "\n")
+	}
+	return b.String()
+}
+
+// filterNames are all words in one line.
+func filterNames() string {
+	var names []string
+	for _, w := range filterWords {
+		names = append(names, w.name)
+	}
+	for t := ja4.TypeJA4; t < ja4.NumTypes; t++ {
+		names = append(names, t.String())
+	}
+	return strings.Join(names, " ")
+}
