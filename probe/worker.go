@@ -38,6 +38,7 @@ type worker struct {
 	keysDue time.Time
 
 	since  time.Time // when the batch was first seen to hold something; zero before
+	waits  bool      // a source has had nothing for a while: it is slow, such as a pipe
 	newest int64     // greatest packet time
 	broken bool      // the reporter refused a batch
 
@@ -87,7 +88,10 @@ func (w *worker) drain(ctx context.Context, s capture.Source) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, capture.ErrIdle):
-			w.mark.Store(max(w.mark.Load(), time.Now().Add(-idleMargin).UnixNano()))
+			w.waits = true
+			if w.probe.cfg.Live {
+				w.mark.Store(max(w.mark.Load(), time.Now().Add(-idleMargin).UnixNano()))
+			}
 		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 			return nil
 		default:
@@ -213,9 +217,9 @@ func (w *worker) room(ctx context.Context, e *handshake.Event) error {
 }
 
 // cutAged cuts the batch when its first packet has waited long enough, and
-// does so only where somebody waits: with live or paced sources.
+// does so only where somebody waits: with live, paced or slow sources.
 func (w *worker) cutAged(ctx context.Context) error {
-	if !w.probe.cfg.Live && !w.pace.active() || w.batcher.empty() {
+	if !w.probe.cfg.Live && !w.pace.active() && !w.waits || w.batcher.empty() {
 		return nil
 	}
 	now := time.Now()

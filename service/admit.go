@@ -64,7 +64,7 @@ func (in *ingestService) skip(ctx context.Context, s *stream, p []byte, reason w
 	case verdictGap:
 		return in.askAgain(ctx, s, sequence)
 	}
-	in.logger.LogAttrs(ctx, slog.LevelWarn, "batch refused for good",
+	in.notices.log(ctx, slog.LevelWarn, "batch refused for good",
 		slog.String("probe", s.session.Probe), slog.Uint64("sequence", sequence), slog.String("err", detail))
 	if err := s.answer(ctx, reject(sequence, reason, detail)); err != nil {
 		return err

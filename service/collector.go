@@ -35,6 +35,7 @@ type Collector struct {
 	log      log.Log
 	journal  *feed.Journal
 	counters counters
+	notices  *notices
 	applier  *applier
 	sessions *sessions
 	registry *registry
@@ -83,6 +84,7 @@ func newCollector(cfg Config, l log.Log) (*Collector, error) {
 	if c.tracker, err = tracker.New(cfg.Tracker); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
+	c.notices = newNotices(cfg.Logger)
 	c.sessions = newSessions()
 	c.registry = newRegistry(cfg.MaxProbes, &c.counters)
 	c.names = newNames(cfg.Tracker)
@@ -108,11 +110,11 @@ func (c *Collector) register(batches *batchPool) {
 	whorlv1.RegisterIngestServiceServer(c.server, &ingestService{
 		collectorID: c.cfg.ID, epoch: c.journal.Epoch(), durable: c.log.Stats().Durable, noJA4Plus: c.cfg.NoJA4Plus,
 		log: c.log, registry: c.registry, sessions: c.sessions, names: c.names, counters: &c.counters,
-		batches: batches, logger: c.cfg.Logger, receivers: &c.handlers, applierEnded: c.applierEnded,
+		batches: batches, notices: c.notices, receivers: &c.handlers, applierEnded: c.applierEnded,
 	})
 	whorlv1.RegisterTrackerServiceServer(c.server, newTrackerService(c.tracker, c.journal, &c.counters))
 	whorlv1.RegisterFeedServiceServer(c.server, &feedService{
-		journal: c.journal, readers: c.readers, counters: &c.counters, senders: &c.handlers,
+		journal: c.journal, readers: c.readers, counters: &c.counters, notices: c.notices, senders: &c.handlers,
 	})
 	whorlv1.RegisterStatusServiceServer(c.server, &statusService{c: c})
 	c.health = rpc.RegisterHealth(c.server,

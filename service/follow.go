@@ -41,7 +41,8 @@ func (w *watch) run(ctx context.Context) error {
 }
 
 // follow sends what there is and then what comes, and speaks at least once in
-// each heartbeat interval.
+// each heartbeat interval. Who starts now is told where that is before all else:
+// a stream that is cut before the first eviction can be resumed.
 func (w *watch) follow(ctx context.Context) error {
 	beat := time.NewTimer(w.heartbeat)
 	defer beat.Stop()
@@ -54,6 +55,11 @@ func (w *watch) follow(ctx context.Context) error {
 		w.subscriber.tell(w.at, m.gap)
 		beat.Reset(w.heartbeat)
 		return nil
+	}
+	if w.opening {
+		if err := tell(&watchMessage{}); err != nil {
+			return err
+		}
 	}
 	for {
 		m, caughtUp, err := w.gather()

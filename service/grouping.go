@@ -126,8 +126,9 @@ func newGroupField(path, name string) (groupField, tracker.Detail, error) {
 	}
 	if field, bits, ok := strings.Cut(name, "/"); ok && (field == "src_ip" || field == "dst_ip") {
 		n, err := strconv.ParseUint(bits, 10, 8)
-		if err != nil || n > 128 {
-			return nil, 0, badField(ReasonBadField, path, name, "a prefix length of 0 to 128, such as src_ip/24")
+		if err != nil || n > 32 {
+			return nil, 0, badField(ReasonBadField, path, name,
+				"a field with a prefix length of 0 to 32 for IPv4, such as src_ip/24; IPv6 addresses are grouped by /64")
 		}
 		return groupPrefix(field == "src_ip", int(n)), tracker.Bare, nil
 	}
@@ -150,21 +151,28 @@ func groupNames() []string {
 	return names
 }
 
-// groupPrefix groups addresses by their first bits; an IPv4 address has no more
-// than 32.
-func groupPrefix(src bool, bits int) groupField {
+// groupBits6 is the prefix length by which IPv6 addresses are grouped: that of
+// one link. A length meant for IPv4 would put a continent into one group.
+const groupBits6 = 64
+
+// groupPrefix groups IPv4 addresses by their first bits4 bits, and IPv6 addresses
+// by their first groupBits6.
+func groupPrefix(src bool, bits4 int) groupField {
 	return func(b []byte, s *tracker.Snapshot) []byte {
 		addr := s.Dst
 		if src {
 			addr = s.Src
 		}
-		return appendPrefix(b, addr, bits)
+		if addr.Is4() {
+			return appendPrefix(b, addr, bits4)
+		}
+		return appendPrefix(b, addr, groupBits6)
 	}
 }
 
 func appendPrefix(b []byte, a flow.Addr, bits int) []byte {
 	ip := a.Netip()
-	return netip.PrefixFrom(ip, min(bits, ip.BitLen())).Masked().AppendTo(b)
+	return netip.PrefixFrom(ip, bits).Masked().AppendTo(b)
 }
 
 // add counts one connection.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -32,7 +33,7 @@ const (
 
 // checkHello says what is wrong with a Hello, and whose session it begins.
 func checkHello(h *whorlv1.Hello) (log.Session, error) {
-	if err := checkName("hello.probe_id", h.GetProbeId(), maxProbeIDLen); err != nil {
+	if err := checkProbeID("hello.probe_id", h.GetProbeId()); err != nil {
 		return log.Session{}, err
 	}
 	if n := len(h.GetSessionId()); n != sessionIDLen {
@@ -97,6 +98,24 @@ func checkDescription(h *whorlv1.Hello) error {
 		}
 		if len(v) > maxTextLen {
 			return tooLong("hello.labels["+quote(k)+"]", len(v), maxTextLen)
+		}
+	}
+	return nil
+}
+
+// checkProbeID accepts 1 to maxProbeIDLen letters, digits and . _ - : @ / , of
+// ASCII: names that need no quotes in filters, shells and log lines, and that no
+// two of look alike.
+func checkProbeID(field, s string) error {
+	want := fmt.Sprintf("1 to %d letters, digits or . _ - : @ / ,", maxProbeIDLen)
+	if s == "" || len(s) > maxProbeIDLen {
+		return badField(ReasonBadField, field, s, fmt.Sprintf("%s: it has %d bytes", want, len(s)))
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("._-:@/,", c) >= 0:
+		default:
+			return badField(ReasonBadField, field, s, fmt.Sprintf("%s: byte %d is %q", want, i+1, s[i:i+1]))
 		}
 	}
 	return nil

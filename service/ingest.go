@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
@@ -39,7 +40,7 @@ type ingestService struct {
 	names              *names
 	counters           *counters
 	batches            *batchPool
-	logger             *slog.Logger
+	notices            *notices
 	// receivers are the goroutines that receive or send for streams; they end
 	// soon after the handlers do.
 	receivers *sync.WaitGroup
@@ -80,8 +81,9 @@ func (in *ingestService) Ingest(g ingestServerStream) error {
 	}()
 
 	err = in.serve(ctx, s, hello, inbox, g)
-	in.logger.LogAttrs(ctx, slog.LevelInfo, "probe left",
-		slog.String("probe", session.Probe), slog.String("network", session.Network), slog.Any("err", err))
+	in.notices.log(ctx, slog.LevelInfo, "probe gone",
+		slog.String("probe", session.Probe), slog.String("network", session.Network),
+		slog.String("peer", peerOf(ctx)), slog.String("how", s.ended(err)), slog.Any("err", err))
 	return err
 }
 
@@ -92,10 +94,11 @@ func (in *ingestService) serve(ctx context.Context, s *stream, hello *whorlv1.He
 	if err := in.resume(ctx, s, hello); err != nil {
 		return err
 	}
+	in.registry.resumed(s)
 	welcome := in.welcome(s)
-	in.logger.LogAttrs(ctx, slog.LevelInfo, "probe connected",
+	in.notices.log(ctx, slog.LevelInfo, "probe connected",
 		slog.String("probe", s.session.Probe), slog.String("network", s.session.Network),
-		slog.Uint64("applied", s.admitted), slog.Bool("live", s.session.Live))
+		slog.String("kind", kindOf(s.session)), slog.String("peer", peerOf(ctx)), slog.Uint64("applied", s.admitted))
 
 	sendCtx, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
@@ -146,6 +149,11 @@ func (s *stream) sayGoodbye(sent <-chan struct{}) {
 func (in *ingestService) resume(ctx context.Context, s *stream, hello *whorlv1.Hello) error {
 	last, known := in.sessions.last(keyOf(s.session))
 	oldest := hello.GetOldestSequence()
+	if !known {
+		in.notices.log(ctx, slog.LevelInfo, "new session",
+			slog.String("probe", s.session.Probe), slog.String("network", s.session.Network),
+			slog.String("session", hex.EncodeToString(s.session.ID[:])), slog.Uint64("first", max(oldest, 1)))
+	}
 	if oldest <= last+1 {
 		s.startAt(last)
 		return nil
@@ -160,7 +168,7 @@ func (in *ingestService) resume(ctx context.Context, s *stream, hello *whorlv1.H
 	// Lost record for them. They are counted, and the numbering moves on.
 	s.startAt(last)
 	in.counters.batchesMissing.Add(oldest - 1 - last)
-	in.logger.LogAttrs(ctx, slog.LevelWarn, "probe no longer has batches that were never applied",
+	in.notices.log(ctx, slog.LevelWarn, "probe no longer has batches that were never applied",
 		slog.String("probe", s.session.Probe), slog.Uint64("first", last+1), slog.Uint64("last", oldest-1))
 	b := in.batches.get()
 	b.Sequence = last + 1
@@ -232,7 +240,9 @@ func (in *ingestService) message(ctx context.Context, s *stream, m message) (fin
 		in.registry.reported(s, other.GetReport())
 		return false, nil
 	case other.GetFinish() != nil:
-		return true, in.finish(ctx, s, other.GetFinish().GetFlush())
+		err := in.finish(ctx, s, other.GetFinish().GetFlush())
+		s.finished = err == nil
+		return true, err
 	case other.GetHello() != nil:
 		in.counters.streamsBroken.Add(1)
 		return false, failure(codes.InvalidArgument, ReasonBadMessage, "hello: sent twice on one stream")

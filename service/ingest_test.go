@@ -203,6 +203,7 @@ func TestBadHellosNameTheField(t *testing.T) {
 	}{
 		{"hello.probe_id", func(h *whorlv1.Hello) { h.ProbeId = "" }},
 		{"hello.probe_id", func(h *whorlv1.Hello) { h.ProbeId = "a b" }},
+		{"hello.probe_id", func(h *whorlv1.Hello) { h.ProbeId = "pröbe" }},
 		{"hello.probe_id", func(h *whorlv1.Hello) { h.ProbeId = strings.Repeat("p", maxProbeIDLen+1) }},
 		{"hello.session_id", func(h *whorlv1.Hello) { h.SessionId = []byte("short") }},
 		{"hello.session_id", func(h *whorlv1.Hello) { h.SessionId = make([]byte, 16) }},

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -134,22 +135,6 @@ func TestPushKeysAreBounded(t *testing.T) {
 	}
 }
 
-// An address is grouped by its first bits; an IPv4 one has no more than 32.
-func TestPrefixesOfGroups(t *testing.T) {
-	for _, tt := range []struct {
-		ip   string
-		bits int
-		want string
-	}{
-		{"10.1.2.3", 24, "10.1.2.0/24"}, {"10.1.2.3", 0, "0.0.0.0/0"}, {"10.1.2.3", 64, "10.1.2.3/32"},
-		{"2001:db8:1:2::3", 64, "2001:db8:1:2::/64"}, {"2001:db8:1:2::3", 24, "2001:d00::/24"}, {"2001:db8::1", 128, "2001:db8::1/128"},
-	} {
-		if got := string(appendPrefix(nil, flow.AddrFrom(netip.MustParseAddr(tt.ip)), tt.bits)); got != tt.want {
-			t.Errorf("%s/%d is %s, want %s", tt.ip, tt.bits, got, tt.want)
-		}
-	}
-}
-
 // More groups than are counted exactly are refused, not estimated.
 func TestTooManyGroups(t *testing.T) {
 	g, err := newGrouping(&whorlv1.CountRequest{GroupBy: []string{"src_ip", "dst_port"}})
@@ -182,6 +167,54 @@ func TestGroupingDoesNotAllocate(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { _ = g.add(s) }); n != 0 {
 		t.Errorf("%v allocations per connection, want 0", n)
+	}
+}
+
+// A prefix length is that of IPv4; IPv6 addresses are grouped by link.
+func TestGroupingByPrefix(t *testing.T) {
+	v4, v6 := flow.AddrFrom(netip.MustParseAddr("10.1.2.3")), flow.AddrFrom(netip.MustParseAddr("2001:db8:1:2:3:4:5:6"))
+	for _, tt := range []struct {
+		name string
+		addr flow.Addr
+		want string
+	}{
+		{"src_ip/24", v4, "10.1.2.0/24"}, {"src_ip/0", v4, "0.0.0.0/0"}, {"src_ip/32", v4, "10.1.2.3/32"},
+		{"src_ip/24", v6, "2001:db8:1:2::/64"}, {"dst_ip/0", v6, "2001:db8:1:2::/64"}, {"dst_ip/32", v6, "2001:db8:1:2::/64"},
+	} {
+		g, err := newGrouping(&whorlv1.CountRequest{GroupBy: []string{tt.name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.add(&tracker.Snapshot{Src: tt.addr, Dst: tt.addr}); err != nil {
+			t.Fatal(err)
+		}
+		if top, _ := g.top(); top[0].GetKey()[0] != tt.want {
+			t.Errorf("%s of %v is %v, want %s", tt.name, tt.addr.Netip(), top[0].GetKey(), tt.want)
+		}
+	}
+	for _, name := range []string{"src_ip/33", "src_ip/64", "src_ip/-1", "src_ip/", "src_ip/24,64"} {
+		_, err := newGrouping(&whorlv1.CountRequest{GroupBy: []string{name}})
+		checkError(t, err, codes.InvalidArgument, ReasonBadField)
+	}
+}
+
+// A probe id is of letters, digits and few signs; an error names the byte that
+// is none of them.
+func TestProbeIDs(t *testing.T) {
+	for _, id := range []string{"a", "Zz-09", "rack1.lab_2", "aa:bb@host/eth0,eth1", strings.Repeat("p", maxProbeIDLen)} {
+		if err := checkProbeID("probe_id", id); err != nil {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	for id, want := range map[string]string{
+		"": "has 0 bytes", strings.Repeat("p", maxProbeIDLen+1): "has 129 bytes",
+		"a b": `byte 2 is " "`, "a\n": `byte 2 is "\n"`, "p\u00f6": `byte 2 is "\xc3"`, "*": `byte 1 is "*"`, "a\x00": `byte 2 is "\x00"`,
+	} {
+		err := checkProbeID("probe_id", id)
+		checkError(t, err, codes.InvalidArgument, ReasonBadField)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s in it", id, err, want)
+		}
 	}
 }
 

@@ -74,7 +74,7 @@ func (in *ingestService) Push(ctx context.Context, req *whorlv1.PushRequest) (*w
 // id is what makes an idempotency key unique.
 func (in *ingestService) pushed(ctx context.Context, req *whorlv1.PushRequest, now time.Time, b *flow.Batch) (log.Session, error) {
 	probe := cmp.Or(req.GetProbeId(), defaultPushProbe)
-	if err := checkName("probe_id", probe, maxProbeIDLen); err != nil {
+	if err := checkProbeID("probe_id", probe); err != nil {
 		return log.Session{}, err
 	}
 	if err := checkIdentity(ctx, "probe_id", probe); err != nil {

@@ -106,6 +106,7 @@ func TestBadPushesNameTheField(t *testing.T) {
 		damage        func(*whorlv1.PushRequest)
 	}{
 		{"probe_id", ReasonBadField, func(p *whorlv1.PushRequest) { p.ProbeId = "a b" }},
+		{"probe_id", ReasonBadField, func(p *whorlv1.PushRequest) { p.ProbeId = "a*b" }},
 		{"idempotency_key", ReasonBadField, func(p *whorlv1.PushRequest) { p.IdempotencyKey = "a b" }},
 		{"network", ReasonBadField, func(p *whorlv1.PushRequest) { p.Network = "@" }},
 		{"flows", ReasonBadField, func(p *whorlv1.PushRequest) { p.Flows = nil }},

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -47,9 +48,14 @@ type probe struct {
 	report *whorlv1.ProbeReport // newest, nil before the first
 
 	connectedAt, lastHeard time.Time
+	// finished says that the session's last stream ended with an acknowledged
+	// Finish: the probe holds nothing back, whatever its last report says.
+	finished bool
 	// clockOffset is the probe's clock less ours, when it last told.
 	clockOffset time.Duration
-	// watermark is the newest of applied batches, on the probe's clock.
+	// What follows is of the session of hello, over all of its streams: like the
+	// counters of a report. watermark is the newest of applied batches, on the
+	// probe's clock.
 	watermark      int64
 	applied        uint64
 	packetsApplied uint64
@@ -111,11 +117,12 @@ func (r *registry) tryClaim(s *stream, hello *whorlv1.Hello) (*stream, error) {
 		r.forgetLocked()
 		p = &probe{id: id}
 		r.probes[id] = p
+	} else if !bytes.Equal(p.hello.GetSessionId(), hello.GetSessionId()) {
+		*p = probe{id: id} // nothing of one session is said of another
 	}
-	p.stream, p.hello, p.report = s, hello, nil
+	p.stream, p.hello, p.finished = s, hello, false
 	p.connectedAt, p.lastHeard = now, now
 	p.clockOffset = offset(hello.GetProbeTime(), now)
-	p.watermark, p.applied = 0, 0
 	r.connected++
 	s.probe = p
 	return nil, nil
@@ -142,10 +149,17 @@ func (r *registry) leave(s *stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.probe != nil && s.probe.stream == s {
-		s.probe.stream = nil
+		s.probe.stream, s.probe.finished = nil, s.finished
 		r.connected--
 	}
 	close(s.left)
+}
+
+// resumed notes where the session of s stands.
+func (r *registry) resumed(s *stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.probe.applied = max(s.probe.applied, s.applied.Load())
 }
 
 // heard notes a message of s.
@@ -234,14 +248,19 @@ func (p *probe) describeLocked(now time.Time) *whorlv1.Probe {
 		state = whorlv1.ProbeState_PROBE_STATE_LAGGING
 	}
 	rep := p.report
+	spool := rep.GetSpoolBatches()
+	if p.finished {
+		spool = 0
+	}
 	return &whorlv1.Probe{
 		ProbeId: p.id, Hostname: p.hello.GetHostname(), Version: p.hello.GetProbeVersion(),
 		Labels: p.hello.GetLabels(), Network: networkOf(p.hello.GetNetwork()), State: state,
 		ConnectedAt: timestamppb.New(p.connectedAt), LastHeard: timestamppb.New(p.lastHeard),
 		AppliedSequence: p.applied,
-		PacketsReceived: rep.GetPacketsReceived(),
+		// A report is seconds old, or yet to come: what was applied was received.
+		PacketsReceived: max(rep.GetPacketsReceived(), p.packetsApplied),
 		PacketsDropped:  rep.GetPacketsDroppedKernel() + rep.GetPacketsDroppedInterface() + rep.GetPacketsDroppedProbe(),
-		SpoolBatches:    rep.GetSpoolBatches(),
+		SpoolBatches:    spool,
 		ClockOffset:     durationpb.New(p.clockOffset), Lag: durationpb.New(lag),
 		PacketsApplied: p.packetsApplied, PacketsLost: p.packetsLost,
 	}

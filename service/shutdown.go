@@ -41,29 +41,35 @@ type stopping struct {
 func (c *Collector) shutdown(s *stopping) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.DrainTimeout)
 	defer cancel()
+	logger := c.cfg.Logger
+	logger.Info("shutdown begins", slog.Int("probes", c.registry.count()), slog.Duration("within", c.cfg.DrainTimeout))
 	c.health.Shutdown()
 	c.drainProbes(ctx)
+	logger.Info("shutdown: probes have left", slog.Int("probes", c.registry.count()))
 
 	s.stopTicks()
 	<-s.ticksEnded
 	if !c.log.Stats().Durable {
 		// A full log, or one that is not read any more, runs into the deadline.
 		if _, err := c.log.Append(ctx, log.Record{LogTime: time.Now().UnixNano(), Kind: log.KindFlush}); err != nil {
-			c.cfg.Logger.Error("connections were not flushed into the feed", slog.Any("err", err))
+			logger.Error("connections were not flushed into the feed", slog.Any("err", err))
 		}
 	}
 	c.log.Close()
 	if !within(ctx, c.applierEnded) || !within(ctx, c.applier.pending.idle()) {
-		c.cfg.Logger.Error("shutdown ran out of time: not everything was applied")
+		logger.Error("shutdown ran out of time: not everything was applied")
 	}
 	s.stop(errStopping)
 	s.stopTracker()
 	<-s.trackerEnded
+	logger.Info("shutdown: the log is closed and the tracker has ended")
 	c.journal.Close()
 	if !within(ctx, c.readers.none()) {
-		c.cfg.Logger.Warn("shutdown ran out of time: subscribers were cut off")
+		logger.Warn("shutdown ran out of time: subscribers were cut off")
 	}
+	logger.Info("shutdown: the feed is closed", slog.String("cursor", c.journal.Newest().String()))
 	c.stopServer()
+	logger.Info("shutdown ends")
 }
 
 // drainProbes ends every ingest stream.

@@ -33,6 +33,9 @@ type stream struct {
 	cancel context.CancelCauseFunc
 	// busy says that the handler works on a message: not silent, only slow.
 	busy atomic.Bool
+	// finished says that a Finish was taken and all before it is applied. Only
+	// the handler uses it.
+	finished bool
 
 	// What was admitted: appended to the log. Only the handler uses these.
 	admitted                       uint64 // sequence

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 
 	"github.com/whorl-net/whorl/internal/feed"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
@@ -40,10 +39,7 @@ func newSubscribers(most int, c *counters) *subscribers {
 
 // join adds the caller of ctx, or says that there are too many.
 func (s *subscribers) join(ctx context.Context, name string, at feed.Cursor) (*subscriber, error) {
-	sub := &subscriber{all: s, name: name, cursor: at}
-	if p, ok := peer.FromContext(ctx); ok {
-		sub.peer = p.Addr.String()
-	}
+	sub := &subscriber{all: s, name: name, peer: peerOf(ctx), cursor: at}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.present) >= s.max {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 
@@ -35,12 +36,13 @@ type feedService struct {
 	journal  *feed.Journal
 	readers  *subscribers
 	counters *counters
+	notices  *notices
 	// senders are goroutines that end soon after the handlers.
 	senders *sync.WaitGroup
 }
 
 // Watch streams evictions.
-func (fs *feedService) Watch(req *whorlv1.WatchRequest, out grpc.ServerStreamingServer[whorlv1.WatchResponse]) error {
+func (fs *feedService) Watch(req *whorlv1.WatchRequest, out grpc.ServerStreamingServer[whorlv1.WatchResponse]) (err error) {
 	w, err := fs.newWatch(req)
 	if err != nil {
 		return err
@@ -48,7 +50,13 @@ func (fs *feedService) Watch(req *whorlv1.WatchRequest, out grpc.ServerStreaming
 	if w.subscriber, err = fs.readers.join(out.Context(), req.GetSubscriber(), w.at); err != nil {
 		return err
 	}
-	defer fs.readers.leave(w.subscriber)
+	who := []slog.Attr{slog.String("subscriber", w.subscriber.name), slog.String("peer", w.subscriber.peer)}
+	fs.notices.log(out.Context(), slog.LevelInfo, "subscriber came", append(who, slog.String("cursor", w.at.String()))...)
+	defer func() {
+		fs.readers.leave(w.subscriber)
+		fs.notices.log(out.Context(), slog.LevelInfo, "subscriber left",
+			append(who, slog.String("cursor", w.at.String()), slog.Any("err", err))...)
+	}()
 	// The caller learns that its place is fixed, however quiet the feed is.
 	if err := out.SendHeader(metadata.MD{}); err != nil {
 		return err
@@ -69,6 +77,7 @@ type watch struct {
 	maxBatch   int
 	left       uint64 // evictions until the limit; 0 is no limit
 	noFollow   bool
+	opening    bool // the place is told at once: the caller does not know it
 	subscriber *subscriber
 	out        *outbox
 
@@ -91,7 +100,7 @@ func (fs *feedService) newWatch(req *whorlv1.WatchRequest) (*watch, error) {
 	w := &watch{
 		journal: fs.journal, counters: fs.counters, filter: f,
 		heartbeat: defaultHeartbeat, maxBatch: int(req.GetMaxBatch()),
-		left: req.GetLimit(), noFollow: req.GetNoFollow(),
+		left: req.GetLimit(), noFollow: req.GetNoFollow(), opening: req.GetStart() == nil,
 	}
 	if w.wanted, err = projection(req); err != nil {
 		return nil, err
@@ -152,6 +161,8 @@ func (fs *feedService) start(req *whorlv1.WatchRequest) (*feed.Reader, error) {
 		if s.FromOldest {
 			return fs.journal.ReadOldest(), nil
 		}
+	case *whorlv1.WatchRequest_Last:
+		return fs.journal.ReadLast(s.Last), nil
 	}
 	return fs.journal.ReadNow(), nil
 }

@@ -52,9 +52,11 @@ func TestFingerprintsEqualTheReference(t *testing.T) {
 	}
 	compare(t, dir, "--all-captures", filepath.Join(dir, "expected"), results)
 	compare(t, dir, "--all-captures", "--strict", "--raw", filepath.Join(dir, "expected"), results)
+	compare(t, dir, "--all-captures", "--strict", "--raw", "--secrets", filepath.Join(dir, "expected"), results)
 }
 
-// With the original-order forms asked for, they too are all there.
+// With the original-order forms asked for, they too are all there; so is what
+// the secrets in a capture open.
 func TestOriginalOrderFormsEqualTheReference(t *testing.T) {
 	dir, results := oracle(t), t.TempDir()
 	for _, f := range captures(t, dir) {
@@ -62,6 +64,8 @@ func TestOriginalOrderFormsEqualTheReference(t *testing.T) {
 			must(t, "fp", f, "-o", "jsonl", "--types", "ja4,ja4s,ja4h,ja4x,ja4l,ja4ls,ja4t,ja4ts,ja4ssh,ja4d,ja4d6,ja4_o"))
 	}
 	compare(t, dir, "--all-captures", "--strict", "--all", filepath.Join(dir, "expected"), results)
+	// A capture that carries the secrets of its connections is read with them.
+	compare(t, dir, "--all-captures", "--strict", "--secrets", "--all", filepath.Join(dir, "expected"), results)
 }
 
 // A capture replayed through a probe into a fresh collector gives exactly its

@@ -102,7 +102,10 @@ func (p *printer) file(ctx context.Context, name string) error {
 	}
 	defer f.Close()
 	probe.TakeSecrets(f, p.secrets)
-	src := &fileSource{file: f}
+	src := &fileSource{file: f, source: f}
+	if piped(name) {
+		src.source = capture.NewStream(f)
+	}
 	if !p.c.outTerminal { // rows would run into the line
 		src.bar = newProgress(p.c, nil)
 	}

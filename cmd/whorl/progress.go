@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,16 +13,20 @@ import (
 // fileSource reads a capture file through a filter and shows how far it got.
 type fileSource struct {
 	file   *capture.File
-	filter *bpf.Filter // nil accepts everything
-	bar    *progress   // nil shows nothing
-	first  int64       // time of the first packet
+	source capture.Source // file, or a stream over it when it is a pipe
+	filter *bpf.Filter    // nil accepts everything
+	bar    *progress      // nil shows nothing
+	first  int64          // time of the first packet
 	begun  bool
 }
 
 // Next lends the next packet that the filter accepts.
 func (s *fileSource) Next(p *capture.Packet) error {
 	for {
-		err := s.file.Next(p)
+		err := s.source.Next(p)
+		if errors.Is(err, capture.ErrIdle) {
+			return err
+		}
 		if err != nil {
 			s.bar.clear()
 			return err
@@ -41,7 +46,7 @@ func (s *fileSource) Next(p *capture.Packet) error {
 }
 
 // Close closes the file.
-func (s *fileSource) Close() error { return s.file.Close() }
+func (s *fileSource) Close() error { return s.source.Close() }
 
 // A progress shows one line on standard error while files are read. It is
 // driven by packets and needs no goroutine. A nil progress shows nothing.

@@ -109,9 +109,26 @@ func (f *captureFlags) openFiles(s *sources, prog []xbpf.Instruction, bar *progr
 			return err
 		}
 		probe.TakeSecrets(file, s.secrets)
-		s.all = append(s.all, &fileSource{file: file, filter: filter, bar: bar})
+		source := capture.Source(file)
+		if piped(name) {
+			source = capture.NewStream(file)
+		}
+		s.all = append(s.all, &fileSource{file: file, source: source, filter: filter, bar: bar})
 	}
 	return nil
+}
+
+// piped reports whether a file may make its reader wait: standard input and
+// whatever else is no regular file.
+func piped(name string) bool {
+	var info os.FileInfo
+	var err error
+	if name == "-" {
+		info, err = os.Stdin.Stat()
+	} else {
+		info, err = os.Stat(name)
+	}
+	return err == nil && !info.Mode().IsRegular()
 }
 
 // fileFilter is made for each file: a filter keeps state about link types.

@@ -35,7 +35,7 @@ func TestMSS(t *testing.T) {
 }
 
 // The IP version decides what an MSS hints at; what no table names falls into a
-// range.
+// range. Plain Ethernet, jumbo frames and loopback are no tunnel.
 func TestTunnel(t *testing.T) {
 	for _, tt := range []struct {
 		mss  uint16
@@ -45,8 +45,8 @@ func TestTunnel(t *testing.T) {
 		{0, false, ""}, {0, true, ""},
 		{1460, false, ""}, {1440, true, ""},
 		{1440, false, "IPIP or 6in4 tunnel"}, {1420, true, "IPIP or 6in4 tunnel"},
-		{8961, false, "jumbo frames (cloud)"}, {8941, true, "jumbo frames (cloud)"}, {8960, false, "jumbo frames"},
-		{16344, false, "loopback"}, {65495, false, "loopback"}, {65475, true, "loopback"}, {65476, true, "loopback"},
+		{8961, false, ""}, {8941, true, ""}, {8960, false, ""}, {8940, true, ""}, {1461, false, ""}, {1441, true, ""},
+		{16344, false, ""}, {16396, false, ""}, {65495, false, ""}, {65475, true, ""}, {65476, true, ""},
 		{1452, false, "PPPoE or DSL"}, {1432, true, "PPPoE or DSL"}, {1414, false, "PPPoE or DSL"},
 		{1450, false, "PPTP tunnel"}, {1436, false, "GRE or IPsec tunnel"}, {1456, false, "VLAN or other 4-byte loss"},
 		{1420, false, "cloud network or generic tunnel"}, {1410, false, "VXLAN overlay, tunnel or VPN"},
@@ -57,7 +57,7 @@ func TestTunnel(t *testing.T) {
 		{1403, false, "possible tunnel or DSL"}, {1455, false, "possible tunnel or DSL"},
 		{1300, false, "likely VPN, tunnel or mobile network"}, {1201, false, "likely VPN, tunnel or mobile network"},
 		{1199, false, "unusual"}, {1, false, "unusual"},
-		{2000, false, "jumbo frames"}, {20000, false, "loopback"},
+		{2000, false, ""}, {20000, false, ""}, {65535, false, ""}, {65535, true, ""},
 	} {
 		if got := Tunnel(tt.mss, tt.ipv6); got != tt.want {
 			t.Errorf("Tunnel(%d, IPv6 %v) = %q, want %q", tt.mss, tt.ipv6, got, tt.want)
@@ -106,6 +106,12 @@ func TestSnapshot(t *testing.T) {
 	Snapshot(&v6)
 	if v6.MSSValue != 1440 || v6.TunnelIndicator != "" || v6.SSHSessionType != "" {
 		t.Errorf("MSS %d, tunnel %q, ssh %q; want 1440 and nothing else", v6.MSSValue, v6.TunnelIndicator, v6.SSHSessionType)
+	}
+	loopback := tracker.Snapshot{Src: flow.AddrFrom4([4]byte{127, 0, 0, 1})}
+	loopback.Fingerprints = []tracker.History{fingerprint(ja4.TypeJA4T, "65495_2-4-8-1-3_65495_7")}
+	Snapshot(&loopback)
+	if loopback.MSSValue != 65495 || loopback.TunnelIndicator != "" {
+		t.Errorf("MSS %d, tunnel %q; want 65495 and no tunnel", loopback.MSSValue, loopback.TunnelIndicator)
 	}
 	if n := testing.AllocsPerRun(100, func() { Snapshot(&v4) }); n != 0 {
 		t.Errorf("%v allocations, want 0", n)

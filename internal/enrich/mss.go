@@ -30,64 +30,52 @@ const (
 	overhead6 = 60 // IPv6 and TCP
 )
 
+// ethernetMTU is the MTU of plain Ethernet. A path that carries it, or more
+// (jumbo frames, loopback), shows no sign of a tunnel.
+const ethernetMTU = 1500
+
 // Link classes by path MTU: what a packet of that greatest size has been
 // through. Sources: the MTU table of p0f, the JA4T documents, and the manuals of
 // the products that gave the numbers.
 var links = map[int]string{
-	1500:  "", // plain Ethernet: nothing to say
-	9000:  "jumbo frames",
-	9001:  "jumbo frames (cloud)",
-	65535: "loopback",
-	65536: "loopback",
-	16384: "loopback",
-	1496:  "VLAN or other 4-byte loss",
-	1492:  "PPPoE or DSL",
-	1454:  "PPPoE or DSL",
-	1452:  "PPPoE or DSL",
-	1490:  "PPTP tunnel",
-	1480:  "IPIP or 6in4 tunnel",
-	1476:  "GRE or IPsec tunnel",
-	1470:  "large content provider",
-	1460:  "cloud network or generic tunnel",
-	1450:  "VXLAN overlay, tunnel or VPN",
-	1440:  "VXLAN overlay, tunnel or VPN",
-	1430:  "cellular network",
-	1428:  "cellular network",
-	1420:  "WireGuard or IPsec VPN",
-	1412:  "WireGuard VPN over PPPoE",
-	1400:  "generic tunnel, VPN or mobile network",
-	1360:  "IPsec VPN",
-	1280:  "IPv6 minimum MTU: tunnel or conservative VPN",
-	1240:  "GIF tunnel",
-	576:   "minimum MTU: modem or scanner",
+	1496: "VLAN or other 4-byte loss",
+	1492: "PPPoE or DSL",
+	1454: "PPPoE or DSL",
+	1452: "PPPoE or DSL",
+	1490: "PPTP tunnel",
+	1480: "IPIP or 6in4 tunnel",
+	1476: "GRE or IPsec tunnel",
+	1470: "large content provider",
+	1460: "cloud network or generic tunnel",
+	1450: "VXLAN overlay, tunnel or VPN",
+	1440: "VXLAN overlay, tunnel or VPN",
+	1430: "cellular network",
+	1428: "cellular network",
+	1420: "WireGuard or IPsec VPN",
+	1412: "WireGuard VPN over PPPoE",
+	1400: "generic tunnel, VPN or mobile network",
+	1360: "IPsec VPN",
+	1280: "IPv6 minimum MTU: tunnel or conservative VPN",
+	1240: "GIF tunnel",
+	576:  "minimum MTU: modem or scanner",
 }
 
-// exact4 are segment sizes whose class is known for IPv4 alone, because the
-// MTU they give is not one that anybody configures.
-var exact4 = map[uint16]string{
-	16344: "loopback",
-	16396: "loopback",
-}
-
-// Tunnel returns the class of link that an MSS hints at, "" for plain Ethernet.
-// The IP version decides: 1440 is plain Ethernet over IPv6 and hints at a
-// tunnel over IPv4. An mss of 0 is none and hints at nothing.
+// Tunnel returns the class of link that an MSS hints at, "" for plain Ethernet,
+// jumbo frames and loopback, which are no tunnel. The IP version decides: 1440
+// is plain Ethernet over IPv6 and hints at a tunnel over IPv4. An mss of 0 is
+// none and hints at nothing.
 func Tunnel(mss uint16, ipv6 bool) string {
 	if mss == 0 {
 		return ""
 	}
-	if class, ok := exact4[mss]; ok && !ipv6 {
-		return class
-	}
 	mtu := MTU(mss, ipv6)
+	if mtu >= ethernetMTU {
+		return ""
+	}
 	if class, ok := links[mtu]; ok {
 		return class
 	}
 	switch {
-	case mtu > 9216:
-		return "loopback"
-	case mtu > 1500:
-		return "jumbo frames"
 	case mtu >= 1440:
 		return "possible tunnel or DSL"
 	case mtu >= 1240:

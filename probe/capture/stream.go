@@ -2,6 +2,7 @@ package capture
 
 import (
 	"io"
+	"sync"
 	"time"
 )
 
@@ -13,10 +14,13 @@ import (
 // does, or with the process: a read from a pipe that nobody writes to cannot be
 // called off. Close does not wait for it then.
 type Stream struct {
-	file *File
-	full chan *group // from the goroutine
-	free chan *group // back to it
-	stop chan struct{}
+	file  *File
+	ready chan struct{} // capacity 1: there is something in ahead
+	room  chan struct{} // capacity 1: ahead was taken
+	stop  chan struct{}
+
+	mu    sync.Mutex // guards ahead
+	ahead *group     // filled by the goroutine
 
 	now  *group // being lent
 	next int    // of it
@@ -24,95 +28,121 @@ type Stream struct {
 	wait *time.Timer
 }
 
-// group is some packets, copied, and what ended them.
+// group is some packets, copied, and what came behind them.
 type group struct {
 	packets []Packet
+	lengths []int // of their data, which lies in data one behind the other
 	data    []byte
 	err     error
 }
 
+// cut gives each packet its data, once data moves no more.
+func (g *group) cut() {
+	rest := g.data
+	for i, n := range g.lengths {
+		g.packets[i].Data, rest = rest[:n:n], rest[n:]
+	}
+}
+
 const (
 	streamWait   = 100 * time.Millisecond
-	groupPackets = 256
-	groupBytes   = 256 << 10
-	groups       = 4 // in all: about 1 MiB and one packet each
+	groupPackets = 1024
+	groupBytes   = 512 << 10 // and one packet
 )
 
 // NewStream takes over f.
 func NewStream(f *File) *Stream {
 	s := &Stream{
-		file: f, full: make(chan *group, groups), free: make(chan *group, groups),
-		stop: make(chan struct{}), wait: time.NewTimer(streamWait),
-	}
-	for range groups {
-		s.free <- &group{}
+		file: f, ready: make(chan struct{}, 1), room: make(chan struct{}, 1), stop: make(chan struct{}),
+		ahead: &group{}, now: &group{}, wait: time.NewTimer(streamWait),
 	}
 	go s.read()
 	return s
 }
 
-// read fills groups until the file ends. A group is handed on when it is full,
-// and also as soon as nobody has one to work on.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// read fills ahead until the file ends, and waits while it is full.
 func (s *Stream) read() {
 	var p Packet
-	g := <-s.free
 	for {
 		err := s.file.Next(&p)
-		if err == nil {
-			from := len(g.data)
-			g.data = append(g.data, p.Data...)
-			p.Data = g.data[from:len(g.data):len(g.data)]
-			g.packets = append(g.packets, p)
-			if len(g.packets) < groupPackets && len(g.data) < groupBytes && len(s.full) > 0 {
-				continue
-			}
-		}
-		g.err = err
-		select {
-		case s.full <- g:
-		case <-s.stop:
-			return
-		}
+		full := s.add(&p, err)
+		signal(s.ready)
 		if err != nil {
 			return
 		}
-		select {
-		case g = <-s.free:
-		case <-s.stop:
-			return
+		for full {
+			select {
+			case <-s.room:
+			case <-s.stop:
+				return
+			}
+			s.mu.Lock()
+			full = s.ahead.full()
+			s.mu.Unlock()
 		}
 	}
+}
+
+func (g *group) full() bool { return len(g.packets) >= groupPackets || len(g.data) >= groupBytes }
+
+// add puts a copy of p, or err, behind what is ahead.
+func (s *Stream) add(p *Packet, err error) (full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.ahead
+	if err != nil {
+		g.err = err
+		return true
+	}
+	g.data = append(g.data, p.Data...)
+	g.lengths = append(g.lengths, len(p.Data))
+	g.packets = append(g.packets, *p)
+	return g.full()
 }
 
 // Next lends the next packet, or returns ErrIdle when none came for 100 ms.
 func (s *Stream) Next(p *Packet) error {
 	for s.err == nil {
-		if s.now == nil {
-			if err := s.receive(); err != nil {
-				return err
-			}
-		}
 		if s.next < len(s.now.packets) {
 			*p = s.now.packets[s.next]
 			s.next++
 			return nil
 		}
-		s.err = s.now.err
-		s.now.packets, s.now.data = s.now.packets[:0], s.now.data[:0]
-		s.free <- s.now // has room for all there are
-		s.now = nil
+		if s.err = s.now.err; s.err == nil {
+			if err := s.receive(); err != nil {
+				return err
+			}
+		}
 	}
 	return s.err
 }
 
+// receive swaps what was lent for what is ahead.
 func (s *Stream) receive() error {
 	s.wait.Reset(streamWait)
-	select {
-	case s.now = <-s.full:
-		s.next = 0
-		return nil
-	case <-s.wait.C:
-		return ErrIdle
+	for {
+		s.mu.Lock()
+		if g := s.ahead; len(g.packets) > 0 || g.err != nil {
+			s.now.packets, s.now.lengths, s.now.data = s.now.packets[:0], s.now.lengths[:0], s.now.data[:0]
+			s.now, s.ahead, s.next = g, s.now, 0
+			s.mu.Unlock()
+			signal(s.room)
+			g.cut()
+			return nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-s.ready:
+		case <-s.wait.C:
+			return ErrIdle
+		}
 	}
 }
 

@@ -53,11 +53,18 @@ func TestStreamOfASlowPipe(t *testing.T) {
 	for b := byte(3); b < 103; b++ {
 		write(b)
 	}
-	w.Close()
-	for b := byte(3); b < 103; b++ {
+	if err := next(); err != nil || p.Data[0] != 3 { // what was written in one go comes in one go
+		t.Fatalf("packet 3: %+v, %v", p, err)
+	}
+	for b := byte(4); b < 103; b++ {
 		if err := next(); err != nil || p.Data[0] != b {
 			t.Fatalf("packet %d: %+v, %v", b, p, err)
 		}
+	}
+	write(103)
+	w.Close()
+	if err := next(); err != nil || p.Data[0] != 103 {
+		t.Fatalf("the last packet: %+v, %v", p, err)
 	}
 	for range 2 {
 		if err := next(); err != io.EOF {

@@ -136,7 +136,9 @@ func (GapCause) EnumDescriptor() ([]byte, []int) {
 // Where to start, what to leave out and how to end.
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where to start; nothing set = now.
+	// Where to start; nothing set = now. Then the first message is a heartbeat and
+	// comes at once: its cursor is that start, so that a stream cut before the
+	// first eviction can be resumed.
 	//
 	// Types that are valid to be assigned to Start:
 	//
@@ -160,7 +162,8 @@ type WatchRequest struct {
 	// What to do when events after the start position are gone, or when this
 	// reader falls so far behind that events are overwritten before it gets them.
 	GapPolicy GapPolicy `protobuf:"varint,8,opt,name=gap_policy,json=gapPolicy,proto3,enum=whorl.v1.GapPolicy" json:"gap_policy,omitempty"`
-	// Longest silence; default 10 s, 1 s to 5 min.
+	// Longest silence; default 10 s, 1 s to 5 min. A heartbeat comes this long
+	// after the message before it.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,9,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	// Evictions in one message, 1..1000; 0 = 100.
 	MaxBatch uint32 `protobuf:"varint,10,opt,name=max_batch,json=maxBatch,proto3" json:"max_batch,omitempty"`

@@ -354,19 +354,20 @@ func (*IngestRequest_Finish) isIngestRequest_Message() {}
 // Who is speaking.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Stable name of the probe, 1 to 128 bytes; the host name by default.
+	// Stable name of the probe; the host name by default. 1 to 128 letters, digits or
+	// . _ - : @ / , of ASCII.
 	ProbeId string `protobuf:"bytes,1,opt,name=probe_id,json=probeId,proto3" json:"probe_id,omitempty"`
 	// 16 random bytes, new each time the probe starts to number from 1 (i.e. lost its spool).
 	SessionId []byte `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Oldest batch the probe can still send; 0 or 1 when it has them all.
 	OldestSequence uint64 `protobuf:"varint,3,opt,name=oldest_sequence,json=oldestSequence,proto3" json:"oldest_sequence,omitempty"`
-	// Version of the probe's software, at most 64 bytes.
+	// Version of the probe's software, at most 255 bytes.
 	ProbeVersion string `protobuf:"bytes,4,opt,name=probe_version,json=probeVersion,proto3" json:"probe_version,omitempty"`
 	// Host it runs on, at most 255 bytes.
 	Hostname string `protobuf:"bytes,5,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	// Interfaces or files it reads, at most 64.
 	Interfaces []string `protobuf:"bytes,6,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
-	// Shown by ListProbes; at most 64 entries of at most 128 bytes each.
+	// Shown by ListProbes; at most 32 entries, keys of at most 63 bytes, values of at most 255.
 	Labels map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Scope of addresses and of "new on this network"; empty = "default". 1 to 63
 	// letters, digits, dots, dashes or underscores.
@@ -788,7 +789,7 @@ type FingerprintObservation struct {
 	Row uint32 `protobuf:"varint,2,opt,name=row,proto3" json:"row,omitempty"`
 	// What kind of fingerprint.
 	Type FingerprintType `protobuf:"varint,3,opt,name=type,proto3,enum=whorl.v1.FingerprintType" json:"type,omitempty"`
-	// The fingerprint, 1 to 255 bytes of printable ASCII.
+	// The fingerprint, 1 to 255 bytes. Show it escaped: who made the packet chose it.
 	Value string `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
 	// Unhashed form, when the type has one; at most 8192 bytes.
 	Raw string `protobuf:"bytes,5,opt,name=raw,proto3" json:"raw,omitempty"`
@@ -1009,7 +1010,8 @@ func (x *ProbeReport) GetPacketsReported() uint64 {
 // The end of a session.
 type Finish struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Evict this session's connections now, cause FLUSH.
+	// Evict the connections that this probe has reported in this network, cause
+	// FLUSH, those of its earlier sessions included.
 	Flush         bool `protobuf:"varint,1,opt,name=flush,proto3" json:"flush,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1469,7 +1471,8 @@ func (x *Drain) GetReason() string {
 // One batch in readable form.
 type PushRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who reports; empty = "push". At most 128 bytes.
+	// Who reports; empty = "push". At most 128 letters, digits or . _ - : @ / ,
+	// of ASCII.
 	ProbeId string `protobuf:"bytes,1,opt,name=probe_id,json=probeId,proto3" json:"probe_id,omitempty"`
 	// Optional, at most 128 bytes: the same pair of probe_id and key is counted
 	// once, as long as the collector remembers it (the newest 65536).
@@ -1672,7 +1675,7 @@ type PushedFingerprint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "ja4", "ja4s", ...
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// The fingerprint, 1 to 255 bytes of printable ASCII.
+	// The fingerprint, 1 to 255 bytes.
 	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	// Unhashed form; at most 8192 bytes.
 	Raw           string `protobuf:"bytes,3,opt,name=raw,proto3" json:"raw,omitempty"`

@@ -31,7 +31,7 @@ const (
 	ProbeState_PROBE_STATE_UNSPECIFIED ProbeState = 0
 	// Its stream is open and heard from.
 	ProbeState_PROBE_STATE_CONNECTED ProbeState = 1
-	// Its stream is open, but silent for 15 s.
+	// Its stream is open, but it is more than 10 s behind while it holds batches.
 	ProbeState_PROBE_STATE_LAGGING ProbeState = 2
 	// Its stream is closed.
 	ProbeState_PROBE_STATE_GONE ProbeState = 3
@@ -799,13 +799,15 @@ type Probe struct {
 	ConnectedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=connected_at,json=connectedAt,proto3" json:"connected_at,omitempty"`
 	// When it last said anything.
 	LastHeard *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
-	// Its batches up to here are counted.
+	// The batches of its session up to here are counted, by this collector or, when
+	// it started later than the session, by those before it.
 	AppliedSequence uint64 `protobuf:"varint,8,opt,name=applied_sequence,json=appliedSequence,proto3" json:"applied_sequence,omitempty"`
-	// Packets that reached it.
+	// Packets that reached it in this session: as it last reported, at least
+	// packets_applied.
 	PacketsReceived uint64 `protobuf:"varint,9,opt,name=packets_received,json=packetsReceived,proto3" json:"packets_received,omitempty"`
 	// Packets dropped by its kernel, its interface and itself.
 	PacketsDropped uint64 `protobuf:"varint,10,opt,name=packets_dropped,json=packetsDropped,proto3" json:"packets_dropped,omitempty"`
-	// Batches waiting on its disk.
+	// Batches it holds back, as it last reported; 0 once it has finished.
 	SpoolBatches uint64 `protobuf:"varint,11,opt,name=spool_batches,json=spoolBatches,proto3" json:"spool_batches,omitempty"`
 	// Its clock minus the collector's.
 	ClockOffset *durationpb.Duration `protobuf:"bytes,12,opt,name=clock_offset,json=clockOffset,proto3" json:"clock_offset,omitempty"`
@@ -813,9 +815,10 @@ type Probe struct {
 	Lag *durationpb.Duration `protobuf:"bytes,13,opt,name=lag,proto3" json:"lag,omitempty"`
 	// Network label it declared.
 	Network string `protobuf:"bytes,14,opt,name=network,proto3" json:"network,omitempty"`
-	// Packets it reported that are applied.
+	// Packets of this session that are applied, since this collector started.
 	PacketsApplied uint64 `protobuf:"varint,15,opt,name=packets_applied,json=packetsApplied,proto3" json:"packets_applied,omitempty"`
-	// Packets in batches it had to give up (Lost records).
+	// Packets of this session in batches it had to give up (Lost records), since
+	// this collector started.
 	PacketsLost   uint64 `protobuf:"varint,16,opt,name=packets_lost,json=packetsLost,proto3" json:"packets_lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

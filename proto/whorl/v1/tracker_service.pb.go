@@ -349,7 +349,8 @@ type CountRequest struct {
 	Exclude []*ConnectionFilter `protobuf:"bytes,6,rep,name=exclude,proto3" json:"exclude,omitempty"`
 	// At most 4 of "src_ip", "dst_ip", "src_port", "dst_port", "protocol", "network",
 	// "probe", "app", "sni", "tcp_state", "ja4", "ja4s" and the other types;
-	// "src_ip/24" groups by prefix.
+	// "src_ip/24" and "dst_ip/24" group by prefix: the number, 0 to 32, is for IPv4
+	// addresses; IPv6 addresses are then grouped by /64.
 	GroupBy []string `protobuf:"bytes,2,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
 	// By what the groups are ordered, descending.
 	OrderBy GroupOrder `protobuf:"varint,3,opt,name=order_by,json=orderBy,proto3,enum=whorl.v1.GroupOrder" json:"order_by,omitempty"`
