@@ -62,10 +62,16 @@ func (p *capturing) counters() client.Counters {
 func (p *capturing) run(ctx context.Context) error {
 	reporting, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	capturing, abandon := context.WithCancel(ctx)
+	defer abandon()
 	reported := make(chan error, 1)
-	go func() { reported <- p.reporter.Run(reporting) }()
+	go func() {
+		err := p.reporter.Run(reporting)
+		abandon() // who is refused for good captures for nobody, also in silence
+		reported <- err
+	}()
 
-	captureErr := p.probe.Run(ctx)
+	captureErr := p.probe.Run(capturing)
 	finishing, cancel := p.patience(ctx)
 	defer cancel()
 	finishErr := p.reporter.Finish(finishing, p.flags.Flush)
