@@ -67,9 +67,6 @@ func (in *ingestService) Ingest(g ingestServerStream) error {
 	if err := checkIdentity(ctx, "hello.probe_id", session.Probe); err != nil {
 		return err
 	}
-	if err := in.names.admit(session.Network, session.Probe); err != nil {
-		return err
-	}
 	s := newStream(session, in.durable, cancel)
 	if err := in.registry.claim(ctx, s, hello); err != nil {
 		return err
@@ -79,6 +76,10 @@ func (in *ingestService) Ingest(g ingestServerStream) error {
 		in.settle(s)
 		in.registry.leave(s)
 	}()
+	// Only who has a place takes names: they are few, and never given back.
+	if err := in.names.admit(session.Network, session.Probe); err != nil {
+		return err
+	}
 
 	err = in.serve(ctx, s, hello, inbox, g)
 	in.notices.log(ctx, slog.LevelInfo, "probe gone",

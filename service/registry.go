@@ -98,7 +98,7 @@ func (r *registry) tryClaim(s *stream, hello *whorlv1.Hello) (*stream, error) {
 	if p != nil && p.stream != nil {
 		old := p.stream
 		silent := now.Sub(p.lastHeard)
-		if old.session.ID != s.session.ID && (silent < takeoverSilence || old.busy.Load()) {
+		if (old.session.ID != s.session.ID || old.session.Network != s.session.Network) && (silent < takeoverSilence || old.busy.Load()) {
 			r.counters.probesRefused.Add(1)
 			return nil, retryLater(codes.AlreadyExists, ReasonProbeTaken, max(takeoverSilence-silent, retryDelay),
 				fmt.Sprintf("probe_id %s has a live session, last heard %v ago: give this probe another id, or wait until that one has been silent for %v",

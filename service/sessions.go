@@ -15,10 +15,11 @@ const maxSessions = 1 << 16
 // maxPushKeys bounds the idempotency keys that are remembered.
 const maxPushKeys = 1 << 16
 
-// sessionKey tells numberings apart.
+// sessionKey tells numberings apart. A session belongs to one network: the same
+// id in another is another numbering.
 type sessionKey struct {
-	probe string
-	id    [16]byte
+	probe, network string
+	id             [16]byte
 }
 
 // sessions remembers the last sequence of each probe session, and the keys of
@@ -143,4 +144,4 @@ func (p *pushKeys) add(id [16]byte) (isNew bool) {
 	return true
 }
 
-func keyOf(s log.Session) sessionKey { return sessionKey{probe: s.Probe, id: s.ID} }
+func keyOf(s log.Session) sessionKey { return sessionKey{probe: s.Probe, network: s.Network, id: s.ID} }

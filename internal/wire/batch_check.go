@@ -6,6 +6,10 @@ import (
 	"github.com/whorl-net/whorl/flow"
 )
 
+// maxLost bounds the packets and the bytes of a Lost record, so that sums of
+// them do not wrap.
+const maxLost = 1 << 50
+
 // maxReasonLen bounds Lost.Reason in bytes.
 const maxReasonLen = 64
 
@@ -152,6 +156,8 @@ func checkRest(b *flow.Batch) error {
 		return malformed("lost", "stands beside %d rows and %d fingerprints", len(b.Flow), len(b.Fingerprints))
 	case l.FirstSequence == 0:
 		return malformed("lost.first_sequence", "is 0")
+	case l.Packets > maxLost || l.Bytes > maxLost:
+		return malformed("lost", "%d packets and %d bytes are more than %d", l.Packets, l.Bytes, uint64(maxLost))
 	case l.LastSequence < l.FirstSequence:
 		return malformed("lost.last_sequence", "%d is before first_sequence %d", l.LastSequence, l.FirstSequence)
 	}

@@ -129,6 +129,7 @@ func TestDecodeBatchRefuses(t *testing.T) {
 		{"lost: stands beside 2 rows and 0 fingerprints", change(rows(2), func(b *flow.Batch) { b.Lost = &flow.Lost{FirstSequence: 1, LastSequence: 1} })},
 		{"lost.first_sequence: is 0", &flow.Batch{Lost: &flow.Lost{LastSequence: 1}}},
 		{"lost.last_sequence: 4 is before first_sequence 5", &flow.Batch{Lost: &flow.Lost{FirstSequence: 5, LastSequence: 4}}},
+		{"lost: 1125899906842625 packets and 0 bytes are more than 1125899906842624", &flow.Batch{Lost: &flow.Lost{FirstSequence: 5, LastSequence: 5, Packets: 1<<50 + 1}}},
 		{"lost.reason: has 65 bytes, at most 64", &flow.Batch{Lost: &flow.Lost{FirstSequence: 5, LastSequence: 5, Reason: strings.Repeat("r", 65)}}},
 	} {
 		t.Run(tc.want, func(t *testing.T) {
