@@ -10,6 +10,7 @@ import (
 const (
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
+	maxEased   = 500 * time.Millisecond
 )
 
 // backoff is the wait between attempts: it doubles from minBackoff to
@@ -19,6 +20,10 @@ type backoff struct{ next time.Duration }
 
 // reset starts again from minBackoff, after something worked.
 func (b *backoff) reset() { b.next = 0 }
+
+// ease bounds the next wait by maxEased, after something answered: whoever is
+// there and busy, or behind a bad line, is asked more often than who is away.
+func (b *backoff) ease() { b.next = min(b.next, maxEased/2) }
 
 // delay returns how long to wait now.
 func (b *backoff) delay() time.Duration {

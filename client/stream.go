@@ -79,9 +79,12 @@ func (r *Reporter) run(ctx context.Context) error {
 		case permanent(err), r.cfg.MustConnect && r.Stats().Connects == 0:
 			return err
 		}
-		if after := r.Stats(); after.Durable > before.Durable || time.Since(start) > 2*maxBackoff {
+		switch after := r.Stats(); {
+		case after.Durable > before.Durable || time.Since(start) > 2*maxBackoff:
 			wait.reset()
 			taken = time.Time{}
+		case after.Connects > before.Connects:
+			wait.ease()
 		}
 		d := wait.delay()
 		if r.lost() {

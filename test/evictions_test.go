@@ -25,7 +25,7 @@ import (
 func evictions(t *testing.T, collectorArgs, probeArgs []string, file string) map[string][]string {
 	t.Helper()
 	c := startCollector(t, collectorArgs...)
-	must(t, append([]string{"probe", "--collector", c.addr, "--flush", "-r", file}, probeArgs...)...)
+	must(t, append([]string{"probe", "--collector", c.addr, "--flush", "--probe-id", "here", "-r", file}, probeArgs...)...)
 	return drained(t, c)
 }
 
@@ -122,7 +122,7 @@ func recut(t *testing.T, file string) map[string][]string {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	r, err := cl.Reporter(client.ReporterConfig{})
+	r, err := cl.Reporter(client.ReporterConfig{ProbeID: "here"})
 	if err != nil {
 		t.Fatal(err)
 	}

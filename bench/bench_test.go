@@ -1,0 +1,151 @@
+package main
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/whorl-net/whorl/bench/measure"
+)
+
+// TestMain plays the roles, too: the parts of a benchmark start this binary.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "-role" {
+		if err := run(os.Args[1:]); err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// small is a run in little time.
+func small(t *testing.T) *bench {
+	t.Helper()
+	s, err := readSample("../examples/sample/sample.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{sample: s, dir: t.TempDir(), packets: 20_000, rounds: 2}
+}
+
+// filled checks that every row has a value for each round and none is negative
+// that cannot be.
+func filled(t *testing.T, b *bench, tables ...string) {
+	t.Helper()
+	if len(b.report.Tables) != len(tables) {
+		t.Fatalf("%d tables, want %v", len(b.report.Tables), tables)
+	}
+	for i, table := range b.report.Tables {
+		if table.Name != tables[i] {
+			t.Errorf("table %s, want %s", table.Name, tables[i])
+		}
+		if len(table.Rows) == 0 {
+			t.Errorf("%s has no rows", table.Name)
+		}
+		for _, r := range table.Rows {
+			if n := len(*r.Values[0]); n == 0 || n > b.rounds {
+				t.Errorf("%s, %s: %d values in %d rounds", table.Name, r.Name, n, b.rounds)
+			}
+			for c, v := range r.Values {
+				if name := table.Columns[c].Name; name != "added" && len(*v) > 0 && v.Min() < 0 {
+					t.Errorf("%s, %s: %s is %v", table.Name, r.Name, name, v.Min())
+				}
+			}
+		}
+	}
+}
+
+// Every stage runs, and each handles all packets of the capture.
+func TestStagesRun(t *testing.T) {
+	b := small(t)
+	if err := b.measureStages(); err != nil {
+		t.Fatal(err)
+	}
+	filled(t, b, "stages/probe", "stages/collector", "stages/forms")
+}
+
+// Every case of the tracker runs, and finds in both tables what it expects.
+func TestTrackerCasesRun(t *testing.T) {
+	b := small(t)
+	if err := b.measureTracker(); err != nil {
+		t.Fatal(err)
+	}
+	filled(t, b, "tracker")
+}
+
+// The proxy counts the bytes of both directions.
+func TestProxyCountsBothWays(t *testing.T) {
+	l, err := onLoopback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	answered := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			answered <- err
+			return
+		}
+		defer c.Close()
+		if _, err = io.ReadFull(c, make([]byte, 100)); err == nil {
+			_, err = c.Write(make([]byte, 23))
+		}
+		answered <- err
+	}()
+	p, err := newProxy(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", p.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(c)
+	if err != nil || len(got) != 23 {
+		t.Errorf("%d bytes back, %v", len(got), err)
+	}
+	c.Close()
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if n := p.end(); n != 123 {
+		t.Errorf("%d bytes counted, want 123", n)
+	}
+}
+
+// Wrong flags are refused with a sentence.
+func TestFlagsAreChecked(t *testing.T) {
+	broken := filepath.Join(t.TempDir(), "broken.json")
+	if err := os.WriteFile(broken, []byte(`{"tables":[{"columns":[{"name":"a"}],"rows":[{"name":"r","values":[]}]}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for args, problem := range map[string]string{
+		"-role x":           "no role",
+		"-compare a":        "two reports",
+		"-compare a b":      "no such file",
+		"-rounds 0":         "-rounds",
+		"-packets 3":        "-packets",
+		"-only nothing":     "no suite",
+		"what":              "what is",
+		"-sample no-such":   "no such file",
+		"-only stages,what": "no suite",
+	} {
+		if err := run(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), problem) {
+			t.Errorf("%s: %v, want …%s…", args, err, problem)
+		}
+	}
+	if _, err := measure.Read(broken); err == nil || !strings.Contains(err.Error(), "do not fit") {
+		t.Errorf("a report with too few values: %v", err)
+	}
+}
