@@ -445,12 +445,41 @@ func TestStuckSubscriberHoldsUpNobody(t *testing.T) {
 		if n := r.drop("watch.readers_stalled"); n != 1 {
 			t.Errorf("%d readers stalled, want 1", n)
 		}
+		// What was on its way still comes; from the cursor of the last of it the
+		// stuck one resumes, and catches up without a hole or a repeat.
+		var got []*whorlv1.Eviction
+		cursor := ""
 		for {
-			if _, err := stuck.Recv(); err != nil {
+			resp, err := stuck.Recv()
+			if err != nil {
 				checkError(t, err, codes.ResourceExhausted, ReasonSlowReader)
 				break
 			}
+			got, cursor = append(got, resp.GetEvictions()...), resp.GetCursor()
 		}
+		if len(got) == each*rounds {
+			t.Fatal("the stuck reader had everything: it was not stuck")
+		}
+		again := r.watch(t.Context(), &whorlv1.WatchRequest{
+			Start: &whorlv1.WatchRequest_AfterCursor{AfterCursor: cursor}, NoFollow: true,
+		})
+		for {
+			resp, err := again.Recv()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.GetGap() != nil {
+				t.Fatalf("gap %v: the feed holds all of it", resp.GetGap())
+			}
+			got = append(got, resp.GetEvictions()...)
+		}
+		if len(got) != each*rounds {
+			t.Errorf("the stuck reader got %d in the end, want %d", len(got), each*rounds)
+		}
+		dense(t, got, 1)
 	})
 }
 
