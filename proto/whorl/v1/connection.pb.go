@@ -270,7 +270,16 @@ type Connection struct {
 	// "half-open", "established", "closed"; empty when not TCP.
 	TcpState string `protobuf:"bytes,27,opt,name=tcp_state,json=tcpState,proto3" json:"tcp_state,omitempty"`
 	// Community ID v1 with seed 0, the flow hash that Zeek, Suricata and Arkime share.
-	CommunityId   string `protobuf:"bytes,28,opt,name=community_id,json=communityId,proto3" json:"community_id,omitempty"`
+	CommunityId string `protobuf:"bytes,28,opt,name=community_id,json=communityId,proto3" json:"community_id,omitempty"`
+	// Every entry of the tables of applications and of known-bad fingerprints that
+	// its fingerprints match, best first; at most 32. identified_app and
+	// is_known_bad follow from them.
+	TableMatches []*TableMatch `protobuf:"bytes,29,rep,name=table_matches,json=tableMatches,proto3" json:"table_matches,omitempty"`
+	// What the wider rule for interactive sessions says where the published
+	// thresholds behind ssh_session_type say nothing; empty otherwise.
+	SshSessionHint string `protobuf:"bytes,30,opt,name=ssh_session_hint,json=sshSessionHint,proto3" json:"ssh_session_hint,omitempty"`
+	// Path MTU that mss_value stands for, in bytes; 0 when unknown. A hint.
+	MtuEstimate   uint32 `protobuf:"varint,31,opt,name=mtu_estimate,json=mtuEstimate,proto3" json:"mtu_estimate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -501,6 +510,209 @@ func (x *Connection) GetCommunityId() string {
 	return ""
 }
 
+func (x *Connection) GetTableMatches() []*TableMatch {
+	if x != nil {
+		return x.TableMatches
+	}
+	return nil
+}
+
+func (x *Connection) GetSshSessionHint() string {
+	if x != nil {
+		return x.SshSessionHint
+	}
+	return ""
+}
+
+func (x *Connection) GetMtuEstimate() uint32 {
+	if x != nil {
+		return x.MtuEstimate
+	}
+	return 0
+}
+
+// One entry of a table that the fingerprints of a connection match, and why.
+type TableMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Application it names; empty when it only says that something is bad.
+	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// The entry condemns the connection.
+	IsBad bool `protobuf:"varint,2,opt,name=is_bad,json=isBad,proto3" json:"is_bad,omitempty"`
+	// What is known of it, such as the family of a malware; at most 255 bytes.
+	Note string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	// How sure the entry is, 1 to 100.
+	Confidence uint32 `protobuf:"varint,4,opt,name=confidence,proto3" json:"confidence,omitempty"`
+	// Id of the entry within its table.
+	Entry string `protobuf:"bytes,5,opt,name=entry,proto3" json:"entry,omitempty"`
+	// Table it is from: "builtin" or the name of the operator's file.
+	Source string `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
+	// The fingerprints that matched: one, or one for each part of a combination.
+	Evidence      []*Evidence `protobuf:"bytes,7,rep,name=evidence,proto3" json:"evidence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TableMatch) Reset() {
+	*x = TableMatch{}
+	mi := &file_whorl_v1_connection_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TableMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TableMatch) ProtoMessage() {}
+
+func (x *TableMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_connection_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TableMatch.ProtoReflect.Descriptor instead.
+func (*TableMatch) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TableMatch) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *TableMatch) GetIsBad() bool {
+	if x != nil {
+		return x.IsBad
+	}
+	return false
+}
+
+func (x *TableMatch) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *TableMatch) GetConfidence() uint32 {
+	if x != nil {
+		return x.Confidence
+	}
+	return 0
+}
+
+func (x *TableMatch) GetEntry() string {
+	if x != nil {
+		return x.Entry
+	}
+	return ""
+}
+
+func (x *TableMatch) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *TableMatch) GetEvidence() []*Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+// Something observed that speaks for a statement.
+type Evidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lower-case fingerprint type, e.g. "ja4"; empty when it is no fingerprint.
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// The fingerprint, or what else was seen, such as an address, a port or a count.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// Number of the packet within its connection; 0 when none did.
+	PacketNum uint64 `protobuf:"varint,3,opt,name=packet_num,json=packetNum,proto3" json:"packet_num,omitempty"`
+	// Probe that reported it; empty when it is no single one.
+	ProbeId string `protobuf:"bytes,4,opt,name=probe_id,json=probeId,proto3" json:"probe_id,omitempty"`
+	// Capture time of the packet.
+	SeenAt        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Evidence) Reset() {
+	*x = Evidence{}
+	mi := &file_whorl_v1_connection_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Evidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Evidence) ProtoMessage() {}
+
+func (x *Evidence) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_connection_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
+func (*Evidence) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Evidence) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Evidence) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Evidence) GetPacketNum() uint64 {
+	if x != nil {
+		return x.PacketNum
+	}
+	return 0
+}
+
+func (x *Evidence) GetProbeId() string {
+	if x != nil {
+		return x.ProbeId
+	}
+	return ""
+}
+
+func (x *Evidence) GetSeenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SeenAt
+	}
+	return nil
+}
+
 // The fingerprint to show first.
 type PrimaryFingerprint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -514,7 +726,7 @@ type PrimaryFingerprint struct {
 
 func (x *PrimaryFingerprint) Reset() {
 	*x = PrimaryFingerprint{}
-	mi := &file_whorl_v1_connection_proto_msgTypes[1]
+	mi := &file_whorl_v1_connection_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +738,7 @@ func (x *PrimaryFingerprint) String() string {
 func (*PrimaryFingerprint) ProtoMessage() {}
 
 func (x *PrimaryFingerprint) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_connection_proto_msgTypes[1]
+	mi := &file_whorl_v1_connection_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +751,7 @@ func (x *PrimaryFingerprint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrimaryFingerprint.ProtoReflect.Descriptor instead.
 func (*PrimaryFingerprint) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{1}
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PrimaryFingerprint) GetType() string {
@@ -570,7 +782,7 @@ type FingerprintHistory struct {
 
 func (x *FingerprintHistory) Reset() {
 	*x = FingerprintHistory{}
-	mi := &file_whorl_v1_connection_proto_msgTypes[2]
+	mi := &file_whorl_v1_connection_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +794,7 @@ func (x *FingerprintHistory) String() string {
 func (*FingerprintHistory) ProtoMessage() {}
 
 func (x *FingerprintHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_connection_proto_msgTypes[2]
+	mi := &file_whorl_v1_connection_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +807,7 @@ func (x *FingerprintHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FingerprintHistory.ProtoReflect.Descriptor instead.
 func (*FingerprintHistory) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{2}
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FingerprintHistory) GetEvents() []*FingerprintEvent {
@@ -630,7 +842,7 @@ type FingerprintEvent struct {
 
 func (x *FingerprintEvent) Reset() {
 	*x = FingerprintEvent{}
-	mi := &file_whorl_v1_connection_proto_msgTypes[3]
+	mi := &file_whorl_v1_connection_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +854,7 @@ func (x *FingerprintEvent) String() string {
 func (*FingerprintEvent) ProtoMessage() {}
 
 func (x *FingerprintEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_connection_proto_msgTypes[3]
+	mi := &file_whorl_v1_connection_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +867,7 @@ func (x *FingerprintEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FingerprintEvent.ProtoReflect.Descriptor instead.
 func (*FingerprintEvent) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{3}
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FingerprintEvent) GetValue() string {
@@ -698,14 +910,16 @@ type Anomaly struct {
 	// Packet time at which it was raised.
 	RaisedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=raised_at,json=raisedAt,proto3" json:"raised_at,omitempty"`
 	// Number of the packet, within its connection, that raised it; 0 when none did.
-	PacketNum     uint64 `protobuf:"varint,5,opt,name=packet_num,json=packetNum,proto3" json:"packet_num,omitempty"`
+	PacketNum uint64 `protobuf:"varint,5,opt,name=packet_num,json=packetNum,proto3" json:"packet_num,omitempty"`
+	// What it rests on; at most 16.
+	Evidence      []*Evidence `protobuf:"bytes,6,rep,name=evidence,proto3" json:"evidence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Anomaly) Reset() {
 	*x = Anomaly{}
-	mi := &file_whorl_v1_connection_proto_msgTypes[4]
+	mi := &file_whorl_v1_connection_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +931,7 @@ func (x *Anomaly) String() string {
 func (*Anomaly) ProtoMessage() {}
 
 func (x *Anomaly) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_connection_proto_msgTypes[4]
+	mi := &file_whorl_v1_connection_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +944,7 @@ func (x *Anomaly) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Anomaly.ProtoReflect.Descriptor instead.
 func (*Anomaly) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{4}
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Anomaly) GetDescription() string {
@@ -768,6 +982,13 @@ func (x *Anomaly) GetPacketNum() uint64 {
 	return 0
 }
 
+func (x *Anomaly) GetEvidence() []*Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
 // What one probe saw of a connection.
 type Observer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -787,7 +1008,7 @@ type Observer struct {
 
 func (x *Observer) Reset() {
 	*x = Observer{}
-	mi := &file_whorl_v1_connection_proto_msgTypes[5]
+	mi := &file_whorl_v1_connection_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1020,7 @@ func (x *Observer) String() string {
 func (*Observer) ProtoMessage() {}
 
 func (x *Observer) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_connection_proto_msgTypes[5]
+	mi := &file_whorl_v1_connection_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1033,7 @@ func (x *Observer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observer.ProtoReflect.Descriptor instead.
 func (*Observer) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{5}
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Observer) GetProbeId() string {
@@ -903,13 +1124,15 @@ type ConnectionFilter struct {
 	SeenBefore *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=seen_before,json=seenBefore,proto3" json:"seen_before,omitempty"`
 	// Cause of the eviction; refused where there are no evictions.
 	EvictionCause []EvictionCause `protobuf:"varint,23,rep,packed,name=eviction_cause,json=evictionCause,proto3,enum=whorl.v1.EvictionCause" json:"eviction_cause,omitempty"`
+	// Has an anomaly of at least this severity.
+	MinSeverity   Severity `protobuf:"varint,25,opt,name=min_severity,json=minSeverity,proto3,enum=whorl.v1.Severity" json:"min_severity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConnectionFilter) Reset() {
 	*x = ConnectionFilter{}
-	mi := &file_whorl_v1_connection_proto_msgTypes[6]
+	mi := &file_whorl_v1_connection_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1144,7 @@ func (x *ConnectionFilter) String() string {
 func (*ConnectionFilter) ProtoMessage() {}
 
 func (x *ConnectionFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_connection_proto_msgTypes[6]
+	mi := &file_whorl_v1_connection_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1157,7 @@ func (x *ConnectionFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionFilter.ProtoReflect.Descriptor instead.
 func (*ConnectionFilter) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{6}
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConnectionFilter) GetIp() []string {
@@ -1105,6 +1328,13 @@ func (x *ConnectionFilter) GetEvictionCause() []EvictionCause {
 	return nil
 }
 
+func (x *ConnectionFilter) GetMinSeverity() Severity {
+	if x != nil {
+		return x.MinSeverity
+	}
+	return Severity_SEVERITY_UNSPECIFIED
+}
+
 // Patterns for the fingerprints of one type.
 type FingerprintMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1118,7 +1348,7 @@ type FingerprintMatch struct {
 
 func (x *FingerprintMatch) Reset() {
 	*x = FingerprintMatch{}
-	mi := &file_whorl_v1_connection_proto_msgTypes[7]
+	mi := &file_whorl_v1_connection_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1360,7 @@ func (x *FingerprintMatch) String() string {
 func (*FingerprintMatch) ProtoMessage() {}
 
 func (x *FingerprintMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_connection_proto_msgTypes[7]
+	mi := &file_whorl_v1_connection_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1373,7 @@ func (x *FingerprintMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FingerprintMatch.ProtoReflect.Descriptor instead.
 func (*FingerprintMatch) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{7}
+	return file_whorl_v1_connection_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FingerprintMatch) GetType() string {
@@ -1164,8 +1394,7 @@ var File_whorl_v1_connection_proto protoreflect.FileDescriptor
 
 const file_whorl_v1_connection_proto_rawDesc = "" +
 	"\n" +
-	"\x19whorl/v1/connection.proto\x12\bwhorl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\n" +
-	"\n" +
+	"\x19whorl/v1/connection.proto\x12\bwhorl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\v\n" +
 	"\n" +
 	"Connection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
@@ -1200,13 +1429,34 @@ const file_whorl_v1_connection_proto_rawDesc = "" +
 	"serverName\x12\x18\n" +
 	"\anetwork\x18\x1a \x01(\tR\anetwork\x12\x1b\n" +
 	"\ttcp_state\x18\x1b \x01(\tR\btcpState\x12!\n" +
-	"\fcommunity_id\x18\x1c \x01(\tR\vcommunityId\x1a]\n" +
+	"\fcommunity_id\x18\x1c \x01(\tR\vcommunityId\x129\n" +
+	"\rtable_matches\x18\x1d \x03(\v2\x14.whorl.v1.TableMatchR\ftableMatches\x12(\n" +
+	"\x10ssh_session_hint\x18\x1e \x01(\tR\x0esshSessionHint\x12!\n" +
+	"\fmtu_estimate\x18\x1f \x01(\rR\vmtuEstimate\x1a]\n" +
 	"\x11FingerprintsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
 	"\x05value\x18\x02 \x01(\v2\x1c.whorl.v1.FingerprintHistoryR\x05value:\x028\x01\x1a`\n" +
 	"\x14RawFingerprintsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
-	"\x05value\x18\x02 \x01(\v2\x1c.whorl.v1.FingerprintHistoryR\x05value:\x028\x01\">\n" +
+	"\x05value\x18\x02 \x01(\v2\x1c.whorl.v1.FingerprintHistoryR\x05value:\x028\x01\"\xc7\x01\n" +
+	"\n" +
+	"TableMatch\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x15\n" +
+	"\x06is_bad\x18\x02 \x01(\bR\x05isBad\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\x12\x1e\n" +
+	"\n" +
+	"confidence\x18\x04 \x01(\rR\n" +
+	"confidence\x12\x14\n" +
+	"\x05entry\x18\x05 \x01(\tR\x05entry\x12\x16\n" +
+	"\x06source\x18\x06 \x01(\tR\x06source\x12.\n" +
+	"\bevidence\x18\a \x03(\v2\x12.whorl.v1.EvidenceR\bevidence\"\xa3\x01\n" +
+	"\bEvidence\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x1d\n" +
+	"\n" +
+	"packet_num\x18\x03 \x01(\x04R\tpacketNum\x12\x19\n" +
+	"\bprobe_id\x18\x04 \x01(\tR\aprobeId\x123\n" +
+	"\aseen_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\">\n" +
 	"\x12PrimaryFingerprint\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"i\n" +
@@ -1219,14 +1469,15 @@ const file_whorl_v1_connection_proto_rawDesc = "" +
 	"\aseen_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\x12\x1d\n" +
 	"\n" +
 	"packet_num\x18\x03 \x01(\x04R\tpacketNum\x12\x19\n" +
-	"\bprobe_id\x18\x04 \x01(\tR\aprobeId\"\xc7\x01\n" +
+	"\bprobe_id\x18\x04 \x01(\tR\aprobeId\"\xf7\x01\n" +
 	"\aAnomaly\x12 \n" +
 	"\vdescription\x18\x01 \x01(\tR\vdescription\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12.\n" +
 	"\bseverity\x18\x03 \x01(\x0e2\x12.whorl.v1.SeverityR\bseverity\x127\n" +
 	"\traised_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\braisedAt\x12\x1d\n" +
 	"\n" +
-	"packet_num\x18\x05 \x01(\x04R\tpacketNum\"\xdb\x01\n" +
+	"packet_num\x18\x05 \x01(\x04R\tpacketNum\x12.\n" +
+	"\bevidence\x18\x06 \x03(\v2\x12.whorl.v1.EvidenceR\bevidence\"\xdb\x01\n" +
 	"\bObserver\x12\x19\n" +
 	"\bprobe_id\x18\x01 \x01(\tR\aprobeId\x12!\n" +
 	"\fpacket_count\x18\x02 \x01(\x04R\vpacketCount\x12\x1d\n" +
@@ -1234,7 +1485,7 @@ const file_whorl_v1_connection_proto_rawDesc = "" +
 	"byte_count\x18\x03 \x01(\x04R\tbyteCount\x129\n" +
 	"\n" +
 	"first_seen\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x127\n" +
-	"\tlast_seen\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\"\xd1\a\n" +
+	"\tlast_seen\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\"\x88\b\n" +
 	"\x10ConnectionFilter\x12\x0e\n" +
 	"\x02ip\x18\x01 \x03(\tR\x02ip\x12\x15\n" +
 	"\x06src_ip\x18\x02 \x03(\tR\x05srcIp\x12\x15\n" +
@@ -1267,7 +1518,8 @@ const file_whorl_v1_connection_proto_rawDesc = "" +
 	"seen_after\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\tseenAfter\x12;\n" +
 	"\vseen_before\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"seenBefore\x12>\n" +
-	"\x0eeviction_cause\x18\x17 \x03(\x0e2\x17.whorl.v1.EvictionCauseR\revictionCauseB\x0f\n" +
+	"\x0eeviction_cause\x18\x17 \x03(\x0e2\x17.whorl.v1.EvictionCauseR\revictionCause\x125\n" +
+	"\fmin_severity\x18\x19 \x01(\x0e2\x12.whorl.v1.SeverityR\vminSeverityB\x0f\n" +
 	"\r_is_known_badB\t\n" +
 	"\a_is_newB\x0e\n" +
 	"\f_has_anomalyB\r\n" +
@@ -1308,48 +1560,55 @@ func file_whorl_v1_connection_proto_rawDescGZIP() []byte {
 }
 
 var file_whorl_v1_connection_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_whorl_v1_connection_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_whorl_v1_connection_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_whorl_v1_connection_proto_goTypes = []any{
 	(Severity)(0),                 // 0: whorl.v1.Severity
 	(ConnectionView)(0),           // 1: whorl.v1.ConnectionView
 	(EvictionCause)(0),            // 2: whorl.v1.EvictionCause
 	(*Connection)(nil),            // 3: whorl.v1.Connection
-	(*PrimaryFingerprint)(nil),    // 4: whorl.v1.PrimaryFingerprint
-	(*FingerprintHistory)(nil),    // 5: whorl.v1.FingerprintHistory
-	(*FingerprintEvent)(nil),      // 6: whorl.v1.FingerprintEvent
-	(*Anomaly)(nil),               // 7: whorl.v1.Anomaly
-	(*Observer)(nil),              // 8: whorl.v1.Observer
-	(*ConnectionFilter)(nil),      // 9: whorl.v1.ConnectionFilter
-	(*FingerprintMatch)(nil),      // 10: whorl.v1.FingerprintMatch
-	nil,                           // 11: whorl.v1.Connection.FingerprintsEntry
-	nil,                           // 12: whorl.v1.Connection.RawFingerprintsEntry
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*TableMatch)(nil),            // 4: whorl.v1.TableMatch
+	(*Evidence)(nil),              // 5: whorl.v1.Evidence
+	(*PrimaryFingerprint)(nil),    // 6: whorl.v1.PrimaryFingerprint
+	(*FingerprintHistory)(nil),    // 7: whorl.v1.FingerprintHistory
+	(*FingerprintEvent)(nil),      // 8: whorl.v1.FingerprintEvent
+	(*Anomaly)(nil),               // 9: whorl.v1.Anomaly
+	(*Observer)(nil),              // 10: whorl.v1.Observer
+	(*ConnectionFilter)(nil),      // 11: whorl.v1.ConnectionFilter
+	(*FingerprintMatch)(nil),      // 12: whorl.v1.FingerprintMatch
+	nil,                           // 13: whorl.v1.Connection.FingerprintsEntry
+	nil,                           // 14: whorl.v1.Connection.RawFingerprintsEntry
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_whorl_v1_connection_proto_depIdxs = []int32{
-	13, // 0: whorl.v1.Connection.first_seen:type_name -> google.protobuf.Timestamp
-	13, // 1: whorl.v1.Connection.last_seen:type_name -> google.protobuf.Timestamp
-	11, // 2: whorl.v1.Connection.fingerprints:type_name -> whorl.v1.Connection.FingerprintsEntry
-	12, // 3: whorl.v1.Connection.raw_fingerprints:type_name -> whorl.v1.Connection.RawFingerprintsEntry
-	4,  // 4: whorl.v1.Connection.primary_fingerprint:type_name -> whorl.v1.PrimaryFingerprint
-	7,  // 5: whorl.v1.Connection.anomalies:type_name -> whorl.v1.Anomaly
-	8,  // 6: whorl.v1.Connection.observers:type_name -> whorl.v1.Observer
-	6,  // 7: whorl.v1.FingerprintHistory.events:type_name -> whorl.v1.FingerprintEvent
-	13, // 8: whorl.v1.FingerprintEvent.seen_at:type_name -> google.protobuf.Timestamp
-	0,  // 9: whorl.v1.Anomaly.severity:type_name -> whorl.v1.Severity
-	13, // 10: whorl.v1.Anomaly.raised_at:type_name -> google.protobuf.Timestamp
-	13, // 11: whorl.v1.Observer.first_seen:type_name -> google.protobuf.Timestamp
-	13, // 12: whorl.v1.Observer.last_seen:type_name -> google.protobuf.Timestamp
-	10, // 13: whorl.v1.ConnectionFilter.fingerprint_match:type_name -> whorl.v1.FingerprintMatch
-	13, // 14: whorl.v1.ConnectionFilter.seen_after:type_name -> google.protobuf.Timestamp
-	13, // 15: whorl.v1.ConnectionFilter.seen_before:type_name -> google.protobuf.Timestamp
-	2,  // 16: whorl.v1.ConnectionFilter.eviction_cause:type_name -> whorl.v1.EvictionCause
-	5,  // 17: whorl.v1.Connection.FingerprintsEntry.value:type_name -> whorl.v1.FingerprintHistory
-	5,  // 18: whorl.v1.Connection.RawFingerprintsEntry.value:type_name -> whorl.v1.FingerprintHistory
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	15, // 0: whorl.v1.Connection.first_seen:type_name -> google.protobuf.Timestamp
+	15, // 1: whorl.v1.Connection.last_seen:type_name -> google.protobuf.Timestamp
+	13, // 2: whorl.v1.Connection.fingerprints:type_name -> whorl.v1.Connection.FingerprintsEntry
+	14, // 3: whorl.v1.Connection.raw_fingerprints:type_name -> whorl.v1.Connection.RawFingerprintsEntry
+	6,  // 4: whorl.v1.Connection.primary_fingerprint:type_name -> whorl.v1.PrimaryFingerprint
+	9,  // 5: whorl.v1.Connection.anomalies:type_name -> whorl.v1.Anomaly
+	10, // 6: whorl.v1.Connection.observers:type_name -> whorl.v1.Observer
+	4,  // 7: whorl.v1.Connection.table_matches:type_name -> whorl.v1.TableMatch
+	5,  // 8: whorl.v1.TableMatch.evidence:type_name -> whorl.v1.Evidence
+	15, // 9: whorl.v1.Evidence.seen_at:type_name -> google.protobuf.Timestamp
+	8,  // 10: whorl.v1.FingerprintHistory.events:type_name -> whorl.v1.FingerprintEvent
+	15, // 11: whorl.v1.FingerprintEvent.seen_at:type_name -> google.protobuf.Timestamp
+	0,  // 12: whorl.v1.Anomaly.severity:type_name -> whorl.v1.Severity
+	15, // 13: whorl.v1.Anomaly.raised_at:type_name -> google.protobuf.Timestamp
+	5,  // 14: whorl.v1.Anomaly.evidence:type_name -> whorl.v1.Evidence
+	15, // 15: whorl.v1.Observer.first_seen:type_name -> google.protobuf.Timestamp
+	15, // 16: whorl.v1.Observer.last_seen:type_name -> google.protobuf.Timestamp
+	12, // 17: whorl.v1.ConnectionFilter.fingerprint_match:type_name -> whorl.v1.FingerprintMatch
+	15, // 18: whorl.v1.ConnectionFilter.seen_after:type_name -> google.protobuf.Timestamp
+	15, // 19: whorl.v1.ConnectionFilter.seen_before:type_name -> google.protobuf.Timestamp
+	2,  // 20: whorl.v1.ConnectionFilter.eviction_cause:type_name -> whorl.v1.EvictionCause
+	0,  // 21: whorl.v1.ConnectionFilter.min_severity:type_name -> whorl.v1.Severity
+	7,  // 22: whorl.v1.Connection.FingerprintsEntry.value:type_name -> whorl.v1.FingerprintHistory
+	7,  // 23: whorl.v1.Connection.RawFingerprintsEntry.value:type_name -> whorl.v1.FingerprintHistory
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_whorl_v1_connection_proto_init() }
@@ -1357,14 +1616,14 @@ func file_whorl_v1_connection_proto_init() {
 	if File_whorl_v1_connection_proto != nil {
 		return
 	}
-	file_whorl_v1_connection_proto_msgTypes[6].OneofWrappers = []any{}
+	file_whorl_v1_connection_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_whorl_v1_connection_proto_rawDesc), len(file_whorl_v1_connection_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -380,7 +380,11 @@ type WatchResponse struct {
 	// The collector's clock when it sent this.
 	ServerTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
 	// Events between cursor and the newest, before filtering.
-	Backlog       uint64 `protobuf:"varint,5,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	Backlog uint64 `protobuf:"varint,5,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	// Discoveries between or around these evictions: both lists share one
+	// numbering. Discoveries and evictions together are at most
+	// WatchRequest.max_batch.
+	Discoveries   []*Discovery `protobuf:"bytes,6,rep,name=discoveries,proto3" json:"discoveries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,10 +454,101 @@ func (x *WatchResponse) GetBacklog() uint64 {
 	return 0
 }
 
+func (x *WatchResponse) GetDiscoveries() []*Discovery {
+	if x != nil {
+		return x.Discoveries
+	}
+	return nil
+}
+
+// Something found out later about a connection whose fingerprints were
+// recorded before: an entry that condemns it was added to the tables since.
+type Discovery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the same numbering as Eviction.sequence.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// When it was found, on the collector's clock.
+	DiscoveredAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=discovered_at,json=discoveredAt,proto3" json:"discovered_at,omitempty"`
+	// What was found, with its evidence.
+	Anomaly *Anomaly `protobuf:"bytes,3,opt,name=anomaly,proto3" json:"anomaly,omitempty"`
+	// The connection as it was when it was found: live, or as it was evicted.
+	Connection *Connection `protobuf:"bytes,4,opt,name=connection,proto3" json:"connection,omitempty"`
+	// Sequence of its eviction; 0 while it is live.
+	EvictionSequence uint64 `protobuf:"varint,5,opt,name=eviction_sequence,json=evictionSequence,proto3" json:"eviction_sequence,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Discovery) Reset() {
+	*x = Discovery{}
+	mi := &file_whorl_v1_feed_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Discovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Discovery) ProtoMessage() {}
+
+func (x *Discovery) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_feed_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Discovery.ProtoReflect.Descriptor instead.
+func (*Discovery) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_feed_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Discovery) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Discovery) GetDiscoveredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DiscoveredAt
+	}
+	return nil
+}
+
+func (x *Discovery) GetAnomaly() *Anomaly {
+	if x != nil {
+		return x.Anomaly
+	}
+	return nil
+}
+
+func (x *Discovery) GetConnection() *Connection {
+	if x != nil {
+		return x.Connection
+	}
+	return nil
+}
+
+func (x *Discovery) GetEvictionSequence() uint64 {
+	if x != nil {
+		return x.EvictionSequence
+	}
+	return 0
+}
+
 // A connection that left the tracker.
 type Eviction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Rises by one for each eviction of this collector epoch; equal in all subscriptions.
+	// Rises by one for each event, eviction or Discovery, of this collector
+	// epoch; equal in all subscriptions.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// Why it left.
 	Cause EvictionCause `protobuf:"varint,2,opt,name=cause,proto3,enum=whorl.v1.EvictionCause" json:"cause,omitempty"`
@@ -467,7 +562,7 @@ type Eviction struct {
 
 func (x *Eviction) Reset() {
 	*x = Eviction{}
-	mi := &file_whorl_v1_feed_service_proto_msgTypes[2]
+	mi := &file_whorl_v1_feed_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +574,7 @@ func (x *Eviction) String() string {
 func (*Eviction) ProtoMessage() {}
 
 func (x *Eviction) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_feed_service_proto_msgTypes[2]
+	mi := &file_whorl_v1_feed_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +587,7 @@ func (x *Eviction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Eviction.ProtoReflect.Descriptor instead.
 func (*Eviction) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_feed_service_proto_rawDescGZIP(), []int{2}
+	return file_whorl_v1_feed_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Eviction) GetSequence() uint64 {
@@ -540,7 +635,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_whorl_v1_feed_service_proto_msgTypes[3]
+	mi := &file_whorl_v1_feed_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +647,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_feed_service_proto_msgTypes[3]
+	mi := &file_whorl_v1_feed_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +660,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_feed_service_proto_rawDescGZIP(), []int{3}
+	return file_whorl_v1_feed_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Gap) GetCause() GapCause {
@@ -623,14 +718,23 @@ const file_whorl_v1_feed_service_proto_rawDesc = "" +
 	"\n" +
 	"subscriber\x18\r \x01(\tR\n" +
 	"subscriberB\a\n" +
-	"\x05start\"\xd1\x01\n" +
+	"\x05start\"\x88\x02\n" +
 	"\rWatchResponse\x120\n" +
 	"\tevictions\x18\x01 \x03(\v2\x12.whorl.v1.EvictionR\tevictions\x12\x1f\n" +
 	"\x03gap\x18\x02 \x01(\v2\r.whorl.v1.GapR\x03gap\x12\x16\n" +
 	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12;\n" +
 	"\vserver_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"serverTime\x12\x18\n" +
-	"\abacklog\x18\x05 \x01(\x04R\abacklog\"\xc6\x01\n" +
+	"\abacklog\x18\x05 \x01(\x04R\abacklog\x125\n" +
+	"\vdiscoveries\x18\x06 \x03(\v2\x13.whorl.v1.DiscoveryR\vdiscoveries\"\xf8\x01\n" +
+	"\tDiscovery\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12?\n" +
+	"\rdiscovered_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fdiscoveredAt\x12+\n" +
+	"\aanomaly\x18\x03 \x01(\v2\x11.whorl.v1.AnomalyR\aanomaly\x124\n" +
+	"\n" +
+	"connection\x18\x04 \x01(\v2\x14.whorl.v1.ConnectionR\n" +
+	"connection\x12+\n" +
+	"\x11eviction_sequence\x18\x05 \x01(\x04R\x10evictionSequence\"\xc6\x01\n" +
 	"\bEviction\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12-\n" +
 	"\x05cause\x18\x02 \x01(\x0e2\x17.whorl.v1.EvictionCauseR\x05cause\x129\n" +
@@ -670,42 +774,48 @@ func file_whorl_v1_feed_service_proto_rawDescGZIP() []byte {
 }
 
 var file_whorl_v1_feed_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_whorl_v1_feed_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_whorl_v1_feed_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_whorl_v1_feed_service_proto_goTypes = []any{
 	(GapPolicy)(0),                // 0: whorl.v1.GapPolicy
 	(GapCause)(0),                 // 1: whorl.v1.GapCause
 	(*WatchRequest)(nil),          // 2: whorl.v1.WatchRequest
 	(*WatchResponse)(nil),         // 3: whorl.v1.WatchResponse
-	(*Eviction)(nil),              // 4: whorl.v1.Eviction
-	(*Gap)(nil),                   // 5: whorl.v1.Gap
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*ConnectionFilter)(nil),      // 7: whorl.v1.ConnectionFilter
-	(ConnectionView)(0),           // 8: whorl.v1.ConnectionView
-	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
-	(EvictionCause)(0),            // 10: whorl.v1.EvictionCause
-	(*Connection)(nil),            // 11: whorl.v1.Connection
+	(*Discovery)(nil),             // 4: whorl.v1.Discovery
+	(*Eviction)(nil),              // 5: whorl.v1.Eviction
+	(*Gap)(nil),                   // 6: whorl.v1.Gap
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*ConnectionFilter)(nil),      // 8: whorl.v1.ConnectionFilter
+	(ConnectionView)(0),           // 9: whorl.v1.ConnectionView
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*Anomaly)(nil),               // 11: whorl.v1.Anomaly
+	(*Connection)(nil),            // 12: whorl.v1.Connection
+	(EvictionCause)(0),            // 13: whorl.v1.EvictionCause
 }
 var file_whorl_v1_feed_service_proto_depIdxs = []int32{
-	6,  // 0: whorl.v1.WatchRequest.since:type_name -> google.protobuf.Timestamp
-	7,  // 1: whorl.v1.WatchRequest.include:type_name -> whorl.v1.ConnectionFilter
-	7,  // 2: whorl.v1.WatchRequest.exclude:type_name -> whorl.v1.ConnectionFilter
-	8,  // 3: whorl.v1.WatchRequest.view:type_name -> whorl.v1.ConnectionView
+	7,  // 0: whorl.v1.WatchRequest.since:type_name -> google.protobuf.Timestamp
+	8,  // 1: whorl.v1.WatchRequest.include:type_name -> whorl.v1.ConnectionFilter
+	8,  // 2: whorl.v1.WatchRequest.exclude:type_name -> whorl.v1.ConnectionFilter
+	9,  // 3: whorl.v1.WatchRequest.view:type_name -> whorl.v1.ConnectionView
 	0,  // 4: whorl.v1.WatchRequest.gap_policy:type_name -> whorl.v1.GapPolicy
-	9,  // 5: whorl.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	4,  // 6: whorl.v1.WatchResponse.evictions:type_name -> whorl.v1.Eviction
-	5,  // 7: whorl.v1.WatchResponse.gap:type_name -> whorl.v1.Gap
-	6,  // 8: whorl.v1.WatchResponse.server_time:type_name -> google.protobuf.Timestamp
-	10, // 9: whorl.v1.Eviction.cause:type_name -> whorl.v1.EvictionCause
-	6,  // 10: whorl.v1.Eviction.evicted_at:type_name -> google.protobuf.Timestamp
-	11, // 11: whorl.v1.Eviction.connection:type_name -> whorl.v1.Connection
-	1,  // 12: whorl.v1.Gap.cause:type_name -> whorl.v1.GapCause
-	2,  // 13: whorl.v1.FeedService.Watch:input_type -> whorl.v1.WatchRequest
-	3,  // 14: whorl.v1.FeedService.Watch:output_type -> whorl.v1.WatchResponse
-	14, // [14:15] is the sub-list for method output_type
-	13, // [13:14] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 5: whorl.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	5,  // 6: whorl.v1.WatchResponse.evictions:type_name -> whorl.v1.Eviction
+	6,  // 7: whorl.v1.WatchResponse.gap:type_name -> whorl.v1.Gap
+	7,  // 8: whorl.v1.WatchResponse.server_time:type_name -> google.protobuf.Timestamp
+	4,  // 9: whorl.v1.WatchResponse.discoveries:type_name -> whorl.v1.Discovery
+	7,  // 10: whorl.v1.Discovery.discovered_at:type_name -> google.protobuf.Timestamp
+	11, // 11: whorl.v1.Discovery.anomaly:type_name -> whorl.v1.Anomaly
+	12, // 12: whorl.v1.Discovery.connection:type_name -> whorl.v1.Connection
+	13, // 13: whorl.v1.Eviction.cause:type_name -> whorl.v1.EvictionCause
+	7,  // 14: whorl.v1.Eviction.evicted_at:type_name -> google.protobuf.Timestamp
+	12, // 15: whorl.v1.Eviction.connection:type_name -> whorl.v1.Connection
+	1,  // 16: whorl.v1.Gap.cause:type_name -> whorl.v1.GapCause
+	2,  // 17: whorl.v1.FeedService.Watch:input_type -> whorl.v1.WatchRequest
+	3,  // 18: whorl.v1.FeedService.Watch:output_type -> whorl.v1.WatchResponse
+	18, // [18:19] is the sub-list for method output_type
+	17, // [17:18] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_whorl_v1_feed_service_proto_init() }
@@ -726,7 +836,7 @@ func file_whorl_v1_feed_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_whorl_v1_feed_service_proto_rawDesc), len(file_whorl_v1_feed_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -894,10 +894,17 @@ type ProbeReport struct {
 	SpoolCapacityBytes uint64 `protobuf:"varint,9,opt,name=spool_capacity_bytes,json=spoolCapacityBytes,proto3" json:"spool_capacity_bytes,omitempty"`
 	// Decoded packets that belong to no connection (ARP, IGMP, ...): counted, not reported.
 	PacketsUntracked uint64 `protobuf:"varint,10,opt,name=packets_untracked,json=packetsUntracked,proto3" json:"packets_untracked,omitempty"`
-	// Packets in batches handed to the reporter so far.
+	// Packets in batches handed to the reporter so far: those acknowledged,
+	// buffered and lost, exactly.
 	PacketsReported uint64 `protobuf:"varint,11,opt,name=packets_reported,json=packetsReported,proto3" json:"packets_reported,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Of these, acknowledged as durable, or refused for good.
+	PacketsAcknowledged uint64 `protobuf:"varint,12,opt,name=packets_acknowledged,json=packetsAcknowledged,proto3" json:"packets_acknowledged,omitempty"`
+	// Of these, waiting in memory or on disk.
+	PacketsBuffered uint64 `protobuf:"varint,13,opt,name=packets_buffered,json=packetsBuffered,proto3" json:"packets_buffered,omitempty"`
+	// Of these, given up and told by Lost records, by reason.
+	PacketsLost   map[string]uint64 `protobuf:"bytes,14,rep,name=packets_lost,json=packetsLost,proto3" json:"packets_lost,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProbeReport) Reset() {
@@ -1005,6 +1012,27 @@ func (x *ProbeReport) GetPacketsReported() uint64 {
 		return x.PacketsReported
 	}
 	return 0
+}
+
+func (x *ProbeReport) GetPacketsAcknowledged() uint64 {
+	if x != nil {
+		return x.PacketsAcknowledged
+	}
+	return 0
+}
+
+func (x *ProbeReport) GetPacketsBuffered() uint64 {
+	if x != nil {
+		return x.PacketsBuffered
+	}
+	return 0
+}
+
+func (x *ProbeReport) GetPacketsLost() map[string]uint64 {
+	if x != nil {
+		return x.PacketsLost
+	}
+	return nil
 }
 
 // The end of a session.
@@ -1862,7 +1890,7 @@ const file_whorl_v1_ingest_service_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\tR\x05value\x12\x10\n" +
 	"\x03raw\x18\x05 \x01(\tR\x03raw\x12\x1f\n" +
 	"\vserver_name\x18\x06 \x01(\tR\n" +
-	"serverName\"\x9a\x04\n" +
+	"serverName\"\x83\x06\n" +
 	"\vProbeReport\x129\n" +
 	"\n" +
 	"probe_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tprobeTime\x12)\n" +
@@ -1877,7 +1905,13 @@ const file_whorl_v1_ingest_service_proto_rawDesc = "" +
 	"\x14spool_capacity_bytes\x18\t \x01(\x04R\x12spoolCapacityBytes\x12+\n" +
 	"\x11packets_untracked\x18\n" +
 	" \x01(\x04R\x10packetsUntracked\x12)\n" +
-	"\x10packets_reported\x18\v \x01(\x04R\x0fpacketsReported\"\x1e\n" +
+	"\x10packets_reported\x18\v \x01(\x04R\x0fpacketsReported\x121\n" +
+	"\x14packets_acknowledged\x18\f \x01(\x04R\x13packetsAcknowledged\x12)\n" +
+	"\x10packets_buffered\x18\r \x01(\x04R\x0fpacketsBuffered\x12I\n" +
+	"\fpackets_lost\x18\x0e \x03(\v2&.whorl.v1.ProbeReport.PacketsLostEntryR\vpacketsLost\x1a>\n" +
+	"\x10PacketsLostEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x1e\n" +
 	"\x06Finish\x12\x14\n" +
 	"\x05flush\x18\x01 \x01(\bR\x05flush\"\xc2\x01\n" +
 	"\x0eIngestResponse\x12-\n" +
@@ -1974,7 +2008,7 @@ func file_whorl_v1_ingest_service_proto_rawDescGZIP() []byte {
 }
 
 var file_whorl_v1_ingest_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_whorl_v1_ingest_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_whorl_v1_ingest_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_whorl_v1_ingest_service_proto_goTypes = []any{
 	(FingerprintType)(0),           // 0: whorl.v1.FingerprintType
 	(SessionKind)(0),               // 1: whorl.v1.SessionKind
@@ -1997,8 +2031,9 @@ var file_whorl_v1_ingest_service_proto_goTypes = []any{
 	(*PushedFingerprint)(nil),      // 18: whorl.v1.PushedFingerprint
 	(*PushResponse)(nil),           // 19: whorl.v1.PushResponse
 	nil,                            // 20: whorl.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil),  // 21: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 22: google.protobuf.Duration
+	nil,                            // 21: whorl.v1.ProbeReport.PacketsLostEntry
+	(*timestamppb.Timestamp)(nil),  // 22: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 23: google.protobuf.Duration
 }
 var file_whorl_v1_ingest_service_proto_depIdxs = []int32{
 	4,  // 0: whorl.v1.IngestRequest.hello:type_name -> whorl.v1.Hello
@@ -2007,33 +2042,34 @@ var file_whorl_v1_ingest_service_proto_depIdxs = []int32{
 	10, // 3: whorl.v1.IngestRequest.finish:type_name -> whorl.v1.Finish
 	20, // 4: whorl.v1.Hello.labels:type_name -> whorl.v1.Hello.LabelsEntry
 	1,  // 5: whorl.v1.Hello.kind:type_name -> whorl.v1.SessionKind
-	21, // 6: whorl.v1.Hello.probe_time:type_name -> google.protobuf.Timestamp
-	21, // 7: whorl.v1.Batch.base_time:type_name -> google.protobuf.Timestamp
+	22, // 6: whorl.v1.Hello.probe_time:type_name -> google.protobuf.Timestamp
+	22, // 7: whorl.v1.Batch.base_time:type_name -> google.protobuf.Timestamp
 	6,  // 8: whorl.v1.Batch.packets:type_name -> whorl.v1.Packets
 	8,  // 9: whorl.v1.Batch.fingerprints:type_name -> whorl.v1.FingerprintObservation
-	21, // 10: whorl.v1.Batch.watermark:type_name -> google.protobuf.Timestamp
+	22, // 10: whorl.v1.Batch.watermark:type_name -> google.protobuf.Timestamp
 	7,  // 11: whorl.v1.Batch.lost:type_name -> whorl.v1.Lost
 	0,  // 12: whorl.v1.FingerprintObservation.type:type_name -> whorl.v1.FingerprintType
-	21, // 13: whorl.v1.ProbeReport.probe_time:type_name -> google.protobuf.Timestamp
-	12, // 14: whorl.v1.IngestResponse.welcome:type_name -> whorl.v1.Welcome
-	13, // 15: whorl.v1.IngestResponse.ack:type_name -> whorl.v1.Ack
-	14, // 16: whorl.v1.IngestResponse.reject:type_name -> whorl.v1.Reject
-	15, // 17: whorl.v1.IngestResponse.drain:type_name -> whorl.v1.Drain
-	21, // 18: whorl.v1.Welcome.collector_time:type_name -> google.protobuf.Timestamp
-	2,  // 19: whorl.v1.Reject.reason:type_name -> whorl.v1.RejectReason
-	22, // 20: whorl.v1.Drain.grace:type_name -> google.protobuf.Duration
-	17, // 21: whorl.v1.PushRequest.flows:type_name -> whorl.v1.PushedFlow
-	21, // 22: whorl.v1.PushedFlow.time:type_name -> google.protobuf.Timestamp
-	18, // 23: whorl.v1.PushedFlow.fingerprints:type_name -> whorl.v1.PushedFingerprint
-	3,  // 24: whorl.v1.IngestService.Ingest:input_type -> whorl.v1.IngestRequest
-	16, // 25: whorl.v1.IngestService.Push:input_type -> whorl.v1.PushRequest
-	11, // 26: whorl.v1.IngestService.Ingest:output_type -> whorl.v1.IngestResponse
-	19, // 27: whorl.v1.IngestService.Push:output_type -> whorl.v1.PushResponse
-	26, // [26:28] is the sub-list for method output_type
-	24, // [24:26] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	22, // 13: whorl.v1.ProbeReport.probe_time:type_name -> google.protobuf.Timestamp
+	21, // 14: whorl.v1.ProbeReport.packets_lost:type_name -> whorl.v1.ProbeReport.PacketsLostEntry
+	12, // 15: whorl.v1.IngestResponse.welcome:type_name -> whorl.v1.Welcome
+	13, // 16: whorl.v1.IngestResponse.ack:type_name -> whorl.v1.Ack
+	14, // 17: whorl.v1.IngestResponse.reject:type_name -> whorl.v1.Reject
+	15, // 18: whorl.v1.IngestResponse.drain:type_name -> whorl.v1.Drain
+	22, // 19: whorl.v1.Welcome.collector_time:type_name -> google.protobuf.Timestamp
+	2,  // 20: whorl.v1.Reject.reason:type_name -> whorl.v1.RejectReason
+	23, // 21: whorl.v1.Drain.grace:type_name -> google.protobuf.Duration
+	17, // 22: whorl.v1.PushRequest.flows:type_name -> whorl.v1.PushedFlow
+	22, // 23: whorl.v1.PushedFlow.time:type_name -> google.protobuf.Timestamp
+	18, // 24: whorl.v1.PushedFlow.fingerprints:type_name -> whorl.v1.PushedFingerprint
+	3,  // 25: whorl.v1.IngestService.Ingest:input_type -> whorl.v1.IngestRequest
+	16, // 26: whorl.v1.IngestService.Push:input_type -> whorl.v1.PushRequest
+	11, // 27: whorl.v1.IngestService.Ingest:output_type -> whorl.v1.IngestResponse
+	19, // 28: whorl.v1.IngestService.Push:output_type -> whorl.v1.PushResponse
+	27, // [27:29] is the sub-list for method output_type
+	25, // [25:27] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_whorl_v1_ingest_service_proto_init() }
@@ -2059,7 +2095,7 @@ func file_whorl_v1_ingest_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_whorl_v1_ingest_service_proto_rawDesc), len(file_whorl_v1_ingest_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -164,7 +164,27 @@ type GetStatusResponse struct {
 	// Evictions by cause.
 	Evictions []*EvictionCounter `protobuf:"bytes,17,rep,name=evictions,proto3" json:"evictions,omitempty"`
 	// Packets that came later than an idle timeout, or from the future: applied, but they moved no clock.
-	PacketsLate   uint64 `protobuf:"varint,18,opt,name=packets_late,json=packetsLate,proto3" json:"packets_late,omitempty"`
+	PacketsLate uint64 `protobuf:"varint,18,opt,name=packets_late,json=packetsLate,proto3" json:"packets_late,omitempty"`
+	// What it does now: "restoring", "serving", "refusing" (ingest is refused, see
+	// log.error) or "draining".
+	State string `protobuf:"bytes,19,opt,name=state,proto3" json:"state,omitempty"`
+	// Progress of the restore; unset once it is over.
+	Restore *RestoreStatus `protobuf:"bytes,20,opt,name=restore,proto3" json:"restore,omitempty"`
+	// The log.
+	Log *LogStatus `protobuf:"bytes,21,opt,name=log,proto3" json:"log,omitempty"`
+	// The newest complete checkpoint; unset without a data directory or before the first.
+	Checkpoint *CheckpointStatus `protobuf:"bytes,22,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// Packets in the log: packets_applied + packets_replaying, exactly, once the
+	// streams rest.
+	PacketsAcknowledged uint64 `protobuf:"varint,23,opt,name=packets_acknowledged,json=packetsAcknowledged,proto3" json:"packets_acknowledged,omitempty"`
+	// Packets of the log that are yet to be applied.
+	PacketsReplaying uint64 `protobuf:"varint,24,opt,name=packets_replaying,json=packetsReplaying,proto3" json:"packets_replaying,omitempty"`
+	// What the rules raised and what was suppressed, by rule.
+	Rules []*RuleStatus `protobuf:"bytes,25,rep,name=rules,proto3" json:"rules,omitempty"`
+	// The tables and the inventory of fingerprints.
+	Enrichment *EnrichmentStatus `protobuf:"bytes,26,opt,name=enrichment,proto3" json:"enrichment,omitempty"`
+	// Data directory; empty without one.
+	DataDir       string `protobuf:"bytes,27,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -325,6 +345,506 @@ func (x *GetStatusResponse) GetPacketsLate() uint64 {
 	return 0
 }
 
+func (x *GetStatusResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetRestore() *RestoreStatus {
+	if x != nil {
+		return x.Restore
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetLog() *LogStatus {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetCheckpoint() *CheckpointStatus {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetPacketsAcknowledged() uint64 {
+	if x != nil {
+		return x.PacketsAcknowledged
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetPacketsReplaying() uint64 {
+	if x != nil {
+		return x.PacketsReplaying
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetRules() []*RuleStatus {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetEnrichment() *EnrichmentStatus {
+	if x != nil {
+		return x.Enrichment
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetDataDir() string {
+	if x != nil {
+		return x.DataDir
+	}
+	return ""
+}
+
+// How far a restore has come.
+type RestoreStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Position of the log up to which state was read from a checkpoint.
+	FromPosition uint64 `protobuf:"varint,1,opt,name=from_position,json=fromPosition,proto3" json:"from_position,omitempty"`
+	// Position replayed up to now.
+	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	// Position at which serving begins.
+	ToPosition    uint64 `protobuf:"varint,3,opt,name=to_position,json=toPosition,proto3" json:"to_position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreStatus) Reset() {
+	*x = RestoreStatus{}
+	mi := &file_whorl_v1_status_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreStatus) ProtoMessage() {}
+
+func (x *RestoreStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_status_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreStatus.ProtoReflect.Descriptor instead.
+func (*RestoreStatus) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RestoreStatus) GetFromPosition() uint64 {
+	if x != nil {
+		return x.FromPosition
+	}
+	return 0
+}
+
+func (x *RestoreStatus) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *RestoreStatus) GetToPosition() uint64 {
+	if x != nil {
+		return x.ToPosition
+	}
+	return 0
+}
+
+// The log of the collector.
+type LogStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest position held.
+	FirstPosition uint64 `protobuf:"varint,1,opt,name=first_position,json=firstPosition,proto3" json:"first_position,omitempty"`
+	// Newest position appended.
+	LastPosition uint64 `protobuf:"varint,2,opt,name=last_position,json=lastPosition,proto3" json:"last_position,omitempty"`
+	// Position applied to the table.
+	AppliedPosition uint64 `protobuf:"varint,3,opt,name=applied_position,json=appliedPosition,proto3" json:"applied_position,omitempty"`
+	// Bytes held.
+	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Bytes it may hold before it refuses.
+	MaxBytes uint64 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Survives a crash.
+	Durable bool `protobuf:"varint,6,opt,name=durable,proto3" json:"durable,omitempty"`
+	// Why nothing can be appended now; empty when all is well.
+	Error string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	// Writes made safe, each of one or more batches, since the start.
+	Groups        uint64 `protobuf:"varint,8,opt,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogStatus) Reset() {
+	*x = LogStatus{}
+	mi := &file_whorl_v1_status_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogStatus) ProtoMessage() {}
+
+func (x *LogStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_status_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogStatus.ProtoReflect.Descriptor instead.
+func (*LogStatus) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *LogStatus) GetFirstPosition() uint64 {
+	if x != nil {
+		return x.FirstPosition
+	}
+	return 0
+}
+
+func (x *LogStatus) GetLastPosition() uint64 {
+	if x != nil {
+		return x.LastPosition
+	}
+	return 0
+}
+
+func (x *LogStatus) GetAppliedPosition() uint64 {
+	if x != nil {
+		return x.AppliedPosition
+	}
+	return 0
+}
+
+func (x *LogStatus) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *LogStatus) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *LogStatus) GetDurable() bool {
+	if x != nil {
+		return x.Durable
+	}
+	return false
+}
+
+func (x *LogStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *LogStatus) GetGroups() uint64 {
+	if x != nil {
+		return x.Groups
+	}
+	return 0
+}
+
+// A state of the table on disk.
+type CheckpointStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest position of the log that is needed behind it.
+	Position uint64 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	// When it was complete, on the collector's clock.
+	CompletedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
+	// Bytes on disk.
+	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Connections in it.
+	Connections uint64 `protobuf:"varint,4,opt,name=connections,proto3" json:"connections,omitempty"`
+	// Checkpoints that could not be written since the start.
+	Failures      uint64 `protobuf:"varint,5,opt,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointStatus) Reset() {
+	*x = CheckpointStatus{}
+	mi := &file_whorl_v1_status_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointStatus) ProtoMessage() {}
+
+func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_status_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
+func (*CheckpointStatus) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CheckpointStatus) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *CheckpointStatus) GetCompletedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompletedAt
+	}
+	return nil
+}
+
+func (x *CheckpointStatus) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointStatus) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *CheckpointStatus) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+// One rule.
+type RuleStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stable id, e.g. "port-scan".
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Severity of what it raises.
+	Severity Severity `protobuf:"varint,2,opt,name=severity,proto3,enum=whorl.v1.Severity" json:"severity,omitempty"`
+	// Anomalies raised in this epoch.
+	Raised uint64 `protobuf:"varint,3,opt,name=raised,proto3" json:"raised,omitempty"`
+	// Anomalies kept silent by the allowlist in this epoch.
+	Suppressed uint64 `protobuf:"varint,4,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	// "builtin" or the name of the file.
+	Source        string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleStatus) Reset() {
+	*x = RuleStatus{}
+	mi := &file_whorl_v1_status_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleStatus) ProtoMessage() {}
+
+func (x *RuleStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_status_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleStatus.ProtoReflect.Descriptor instead.
+func (*RuleStatus) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RuleStatus) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *RuleStatus) GetSeverity() Severity {
+	if x != nil {
+		return x.Severity
+	}
+	return Severity_SEVERITY_UNSPECIFIED
+}
+
+func (x *RuleStatus) GetRaised() uint64 {
+	if x != nil {
+		return x.Raised
+	}
+	return 0
+}
+
+func (x *RuleStatus) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
+func (x *RuleStatus) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+// The tables, and what is remembered of fingerprints.
+type EnrichmentStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Changes with the content of the files in use.
+	ConfigHash string `protobuf:"bytes,1,opt,name=config_hash,json=configHash,proto3" json:"config_hash,omitempty"`
+	// Entries for applications.
+	AppEntries uint64 `protobuf:"varint,2,opt,name=app_entries,json=appEntries,proto3" json:"app_entries,omitempty"`
+	// Entries for what is known to be bad.
+	BadEntries uint64 `protobuf:"varint,3,opt,name=bad_entries,json=badEntries,proto3" json:"bad_entries,omitempty"`
+	// Fingerprints whose first sight is remembered.
+	FingerprintsKnown uint64 `protobuf:"varint,4,opt,name=fingerprints_known,json=fingerprintsKnown,proto3" json:"fingerprints_known,omitempty"`
+	// Fingerprints forgotten because there was no more room.
+	FingerprintsForgotten uint64 `protobuf:"varint,5,opt,name=fingerprints_forgotten,json=fingerprintsForgotten,proto3" json:"fingerprints_forgotten,omitempty"`
+	// Why the newest files were refused; empty when they are in use.
+	Refused string `protobuf:"bytes,6,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Discoveries announced in the feed.
+	Discoveries   uint64 `protobuf:"varint,7,opt,name=discoveries,proto3" json:"discoveries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrichmentStatus) Reset() {
+	*x = EnrichmentStatus{}
+	mi := &file_whorl_v1_status_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrichmentStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrichmentStatus) ProtoMessage() {}
+
+func (x *EnrichmentStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_status_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrichmentStatus.ProtoReflect.Descriptor instead.
+func (*EnrichmentStatus) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *EnrichmentStatus) GetConfigHash() string {
+	if x != nil {
+		return x.ConfigHash
+	}
+	return ""
+}
+
+func (x *EnrichmentStatus) GetAppEntries() uint64 {
+	if x != nil {
+		return x.AppEntries
+	}
+	return 0
+}
+
+func (x *EnrichmentStatus) GetBadEntries() uint64 {
+	if x != nil {
+		return x.BadEntries
+	}
+	return 0
+}
+
+func (x *EnrichmentStatus) GetFingerprintsKnown() uint64 {
+	if x != nil {
+		return x.FingerprintsKnown
+	}
+	return 0
+}
+
+func (x *EnrichmentStatus) GetFingerprintsForgotten() uint64 {
+	if x != nil {
+		return x.FingerprintsForgotten
+	}
+	return 0
+}
+
+func (x *EnrichmentStatus) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *EnrichmentStatus) GetDiscoveries() uint64 {
+	if x != nil {
+		return x.Discoveries
+	}
+	return 0
+}
+
 // Evictions of one cause.
 type EvictionCounter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -338,7 +858,7 @@ type EvictionCounter struct {
 
 func (x *EvictionCounter) Reset() {
 	*x = EvictionCounter{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[2]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +870,7 @@ func (x *EvictionCounter) String() string {
 func (*EvictionCounter) ProtoMessage() {}
 
 func (x *EvictionCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[2]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +883,7 @@ func (x *EvictionCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictionCounter.ProtoReflect.Descriptor instead.
 func (*EvictionCounter) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{2}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EvictionCounter) GetCause() EvictionCause {
@@ -399,7 +919,7 @@ type ShardStatus struct {
 
 func (x *ShardStatus) Reset() {
 	*x = ShardStatus{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[3]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -411,7 +931,7 @@ func (x *ShardStatus) String() string {
 func (*ShardStatus) ProtoMessage() {}
 
 func (x *ShardStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[3]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -424,7 +944,7 @@ func (x *ShardStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStatus.ProtoReflect.Descriptor instead.
 func (*ShardStatus) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{3}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ShardStatus) GetIndex() uint32 {
@@ -483,7 +1003,7 @@ type FeedStatus struct {
 
 func (x *FeedStatus) Reset() {
 	*x = FeedStatus{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[4]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +1015,7 @@ func (x *FeedStatus) String() string {
 func (*FeedStatus) ProtoMessage() {}
 
 func (x *FeedStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[4]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +1028,7 @@ func (x *FeedStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FeedStatus.ProtoReflect.Descriptor instead.
 func (*FeedStatus) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{4}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FeedStatus) GetOldestCursor() string {
@@ -572,7 +1092,7 @@ type SubscriberStatus struct {
 
 func (x *SubscriberStatus) Reset() {
 	*x = SubscriberStatus{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[5]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +1104,7 @@ func (x *SubscriberStatus) String() string {
 func (*SubscriberStatus) ProtoMessage() {}
 
 func (x *SubscriberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[5]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +1117,7 @@ func (x *SubscriberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriberStatus.ProtoReflect.Descriptor instead.
 func (*SubscriberStatus) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{5}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubscriberStatus) GetSubscriber() string {
@@ -648,7 +1168,7 @@ type DropCounter struct {
 
 func (x *DropCounter) Reset() {
 	*x = DropCounter{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[6]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +1180,7 @@ func (x *DropCounter) String() string {
 func (*DropCounter) ProtoMessage() {}
 
 func (x *DropCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[6]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +1193,7 @@ func (x *DropCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropCounter.ProtoReflect.Descriptor instead.
 func (*DropCounter) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{6}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DropCounter) GetWhere() string {
@@ -701,7 +1221,7 @@ type ListProbesRequest struct {
 
 func (x *ListProbesRequest) Reset() {
 	*x = ListProbesRequest{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[7]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +1233,7 @@ func (x *ListProbesRequest) String() string {
 func (*ListProbesRequest) ProtoMessage() {}
 
 func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[7]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +1246,7 @@ func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesRequest.ProtoReflect.Descriptor instead.
 func (*ListProbesRequest) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{7}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListProbesRequest) GetIncludeGone() bool {
@@ -747,7 +1267,7 @@ type ListProbesResponse struct {
 
 func (x *ListProbesResponse) Reset() {
 	*x = ListProbesResponse{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[8]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +1279,7 @@ func (x *ListProbesResponse) String() string {
 func (*ListProbesResponse) ProtoMessage() {}
 
 func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[8]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +1292,7 @@ func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesResponse.ProtoReflect.Descriptor instead.
 func (*ListProbesResponse) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{8}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListProbesResponse) GetProbes() []*Probe {
@@ -819,14 +1339,21 @@ type Probe struct {
 	PacketsApplied uint64 `protobuf:"varint,15,opt,name=packets_applied,json=packetsApplied,proto3" json:"packets_applied,omitempty"`
 	// Packets of this session in batches it had to give up (Lost records), since
 	// this collector started.
-	PacketsLost   uint64 `protobuf:"varint,16,opt,name=packets_lost,json=packetsLost,proto3" json:"packets_lost,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PacketsLost uint64 `protobuf:"varint,16,opt,name=packets_lost,json=packetsLost,proto3" json:"packets_lost,omitempty"`
+	// Packets it gave to its reporter in this session, as it last reported: those
+	// acknowledged, buffered and lost, exactly.
+	PacketsReported uint64 `protobuf:"varint,17,opt,name=packets_reported,json=packetsReported,proto3" json:"packets_reported,omitempty"`
+	// Of these, acknowledged as durable, as it last reported.
+	PacketsAcknowledged uint64 `protobuf:"varint,18,opt,name=packets_acknowledged,json=packetsAcknowledged,proto3" json:"packets_acknowledged,omitempty"`
+	// Of these, waiting in memory or in its spool, as it last reported.
+	PacketsBuffered uint64 `protobuf:"varint,19,opt,name=packets_buffered,json=packetsBuffered,proto3" json:"packets_buffered,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[9]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1365,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[9]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1378,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{9}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Probe) GetProbeId() string {
@@ -966,6 +1493,27 @@ func (x *Probe) GetPacketsLost() uint64 {
 	return 0
 }
 
+func (x *Probe) GetPacketsReported() uint64 {
+	if x != nil {
+		return x.PacketsReported
+	}
+	return 0
+}
+
+func (x *Probe) GetPacketsAcknowledged() uint64 {
+	if x != nil {
+		return x.PacketsAcknowledged
+	}
+	return 0
+}
+
+func (x *Probe) GetPacketsBuffered() uint64 {
+	if x != nil {
+		return x.PacketsBuffered
+	}
+	return 0
+}
+
 // Which fingerprints.
 type ListFingerprintsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -978,14 +1526,18 @@ type ListFingerprintsRequest struct {
 	// 1..5000; 0 = 500.
 	PageSize uint32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before; the other fields must not change.
-	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Network label; empty = all.
+	Network string `protobuf:"bytes,6,opt,name=network,proto3" json:"network,omitempty"`
+	// Only those that a table knows to be bad.
+	BadOnly       bool `protobuf:"varint,7,opt,name=bad_only,json=badOnly,proto3" json:"bad_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListFingerprintsRequest) Reset() {
 	*x = ListFingerprintsRequest{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[10]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1549,7 @@ func (x *ListFingerprintsRequest) String() string {
 func (*ListFingerprintsRequest) ProtoMessage() {}
 
 func (x *ListFingerprintsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[10]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1562,7 @@ func (x *ListFingerprintsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFingerprintsRequest.ProtoReflect.Descriptor instead.
 func (*ListFingerprintsRequest) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{10}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListFingerprintsRequest) GetType() string {
@@ -1048,6 +1600,20 @@ func (x *ListFingerprintsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListFingerprintsRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *ListFingerprintsRequest) GetBadOnly() bool {
+	if x != nil {
+		return x.BadOnly
+	}
+	return false
+}
+
 // A page of fingerprints.
 type ListFingerprintsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1061,7 +1627,7 @@ type ListFingerprintsResponse struct {
 
 func (x *ListFingerprintsResponse) Reset() {
 	*x = ListFingerprintsResponse{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[11]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1639,7 @@ func (x *ListFingerprintsResponse) String() string {
 func (*ListFingerprintsResponse) ProtoMessage() {}
 
 func (x *ListFingerprintsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[11]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1652,7 @@ func (x *ListFingerprintsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFingerprintsResponse.ProtoReflect.Descriptor instead.
 func (*ListFingerprintsResponse) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{11}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListFingerprintsResponse) GetFingerprints() []*KnownFingerprint {
@@ -1121,14 +1687,22 @@ type KnownFingerprint struct {
 	// Connection.id of the first one.
 	FirstConnectionId string `protobuf:"bytes,7,opt,name=first_connection_id,json=firstConnectionId,proto3" json:"first_connection_id,omitempty"`
 	// Probe that reported the first one.
-	FirstProbeId  string `protobuf:"bytes,8,opt,name=first_probe_id,json=firstProbeId,proto3" json:"first_probe_id,omitempty"`
+	FirstProbeId string `protobuf:"bytes,8,opt,name=first_probe_id,json=firstProbeId,proto3" json:"first_probe_id,omitempty"`
+	// Network label that showed it.
+	Network string `protobuf:"bytes,9,opt,name=network,proto3" json:"network,omitempty"`
+	// A table knows it to be bad.
+	IsKnownBad bool `protobuf:"varint,10,opt,name=is_known_bad,json=isKnownBad,proto3" json:"is_known_bad,omitempty"`
+	// Connection.uid of the first one.
+	FirstConnectionUid string `protobuf:"bytes,11,opt,name=first_connection_uid,json=firstConnectionUid,proto3" json:"first_connection_uid,omitempty"`
+	// It was first seen while its network was being learned, so it made nothing new.
+	Learned       bool `protobuf:"varint,12,opt,name=learned,proto3" json:"learned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KnownFingerprint) Reset() {
 	*x = KnownFingerprint{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[12]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1714,7 @@ func (x *KnownFingerprint) String() string {
 func (*KnownFingerprint) ProtoMessage() {}
 
 func (x *KnownFingerprint) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[12]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1727,7 @@ func (x *KnownFingerprint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownFingerprint.ProtoReflect.Descriptor instead.
 func (*KnownFingerprint) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{12}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *KnownFingerprint) GetType() string {
@@ -1212,6 +1786,153 @@ func (x *KnownFingerprint) GetFirstProbeId() string {
 	return ""
 }
 
+func (x *KnownFingerprint) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *KnownFingerprint) GetIsKnownBad() bool {
+	if x != nil {
+		return x.IsKnownBad
+	}
+	return false
+}
+
+func (x *KnownFingerprint) GetFirstConnectionUid() string {
+	if x != nil {
+		return x.FirstConnectionUid
+	}
+	return ""
+}
+
+func (x *KnownFingerprint) GetLearned() bool {
+	if x != nil {
+		return x.Learned
+	}
+	return false
+}
+
+// What to forget. At least one of type and pattern is required.
+type ForgetFingerprintsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lower-case type; empty = all.
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// Patterns as in ConnectionFilter.fingerprint; any may match; empty = all.
+	Pattern []string `protobuf:"bytes,2,rep,name=pattern,proto3" json:"pattern,omitempty"`
+	// Network label; empty = all.
+	Network string `protobuf:"bytes,3,opt,name=network,proto3" json:"network,omitempty"`
+	// Without it only the number is returned.
+	Confirm       bool `protobuf:"varint,4,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetFingerprintsRequest) Reset() {
+	*x = ForgetFingerprintsRequest{}
+	mi := &file_whorl_v1_status_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetFingerprintsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetFingerprintsRequest) ProtoMessage() {}
+
+func (x *ForgetFingerprintsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_status_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetFingerprintsRequest.ProtoReflect.Descriptor instead.
+func (*ForgetFingerprintsRequest) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ForgetFingerprintsRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ForgetFingerprintsRequest) GetPattern() []string {
+	if x != nil {
+		return x.Pattern
+	}
+	return nil
+}
+
+func (x *ForgetFingerprintsRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *ForgetFingerprintsRequest) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
+}
+
+// What was forgotten.
+type ForgetFingerprintsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Fingerprints that matched; forgotten if confirm was set.
+	Matched       uint64 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetFingerprintsResponse) Reset() {
+	*x = ForgetFingerprintsResponse{}
+	mi := &file_whorl_v1_status_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetFingerprintsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetFingerprintsResponse) ProtoMessage() {}
+
+func (x *ForgetFingerprintsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_whorl_v1_status_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetFingerprintsResponse.ProtoReflect.Descriptor instead.
+func (*ForgetFingerprintsResponse) Descriptor() ([]byte, []int) {
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ForgetFingerprintsResponse) GetMatched() uint64 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
 // What to evict.
 type FlushConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1230,7 +1951,7 @@ type FlushConnectionsRequest struct {
 
 func (x *FlushConnectionsRequest) Reset() {
 	*x = FlushConnectionsRequest{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[13]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1242,7 +1963,7 @@ func (x *FlushConnectionsRequest) String() string {
 func (*FlushConnectionsRequest) ProtoMessage() {}
 
 func (x *FlushConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[13]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1255,7 +1976,7 @@ func (x *FlushConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*FlushConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{13}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FlushConnectionsRequest) GetFilter() string {
@@ -1297,7 +2018,7 @@ type FlushConnectionsResponse struct {
 
 func (x *FlushConnectionsResponse) Reset() {
 	*x = FlushConnectionsResponse{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[14]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +2030,7 @@ func (x *FlushConnectionsResponse) String() string {
 func (*FlushConnectionsResponse) ProtoMessage() {}
 
 func (x *FlushConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[14]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +2043,7 @@ func (x *FlushConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*FlushConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{14}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FlushConnectionsResponse) GetMatched() uint64 {
@@ -1341,7 +2062,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[15]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +2074,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[15]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +2087,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{15}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{22}
 }
 
 // What the reload did.
@@ -1384,7 +2105,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_whorl_v1_status_service_proto_msgTypes[16]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +2117,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_whorl_v1_status_service_proto_msgTypes[16]
+	mi := &file_whorl_v1_status_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +2130,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{16}
+	return file_whorl_v1_status_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReloadConfigResponse) GetConfigHash() string {
@@ -1439,7 +2160,7 @@ const file_whorl_v1_status_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1dwhorl/v1/status_service.proto\x12\bwhorl.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19whorl/v1/connection.proto\"9\n" +
 	"\x10GetStatusRequest\x12%\n" +
-	"\x0einclude_shards\x18\x01 \x01(\bR\rincludeShards\"\xf7\x05\n" +
+	"\x0einclude_shards\x18\x01 \x01(\bR\rincludeShards\"\x86\t\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12!\n" +
 	"\fcollector_id\x18\x02 \x01(\tR\vcollectorId\x12\x14\n" +
@@ -1462,7 +2183,60 @@ const file_whorl_v1_status_service_proto_rawDesc = "" +
 	"\rbytes_applied\x18\x0f \x01(\x04R\fbytesApplied\x12-\n" +
 	"\x12connections_opened\x18\x10 \x01(\x04R\x11connectionsOpened\x127\n" +
 	"\tevictions\x18\x11 \x03(\v2\x19.whorl.v1.EvictionCounterR\tevictions\x12!\n" +
-	"\fpackets_late\x18\x12 \x01(\x04R\vpacketsLate\"V\n" +
+	"\fpackets_late\x18\x12 \x01(\x04R\vpacketsLate\x12\x14\n" +
+	"\x05state\x18\x13 \x01(\tR\x05state\x121\n" +
+	"\arestore\x18\x14 \x01(\v2\x17.whorl.v1.RestoreStatusR\arestore\x12%\n" +
+	"\x03log\x18\x15 \x01(\v2\x13.whorl.v1.LogStatusR\x03log\x12:\n" +
+	"\n" +
+	"checkpoint\x18\x16 \x01(\v2\x1a.whorl.v1.CheckpointStatusR\n" +
+	"checkpoint\x121\n" +
+	"\x14packets_acknowledged\x18\x17 \x01(\x04R\x13packetsAcknowledged\x12+\n" +
+	"\x11packets_replaying\x18\x18 \x01(\x04R\x10packetsReplaying\x12*\n" +
+	"\x05rules\x18\x19 \x03(\v2\x14.whorl.v1.RuleStatusR\x05rules\x12:\n" +
+	"\n" +
+	"enrichment\x18\x1a \x01(\v2\x1a.whorl.v1.EnrichmentStatusR\n" +
+	"enrichment\x12\x19\n" +
+	"\bdata_dir\x18\x1b \x01(\tR\adataDir\"q\n" +
+	"\rRestoreStatus\x12#\n" +
+	"\rfrom_position\x18\x01 \x01(\x04R\ffromPosition\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x1f\n" +
+	"\vto_position\x18\x03 \x01(\x04R\n" +
+	"toPosition\"\xfd\x01\n" +
+	"\tLogStatus\x12%\n" +
+	"\x0efirst_position\x18\x01 \x01(\x04R\rfirstPosition\x12#\n" +
+	"\rlast_position\x18\x02 \x01(\x04R\flastPosition\x12)\n" +
+	"\x10applied_position\x18\x03 \x01(\x04R\x0fappliedPosition\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x1b\n" +
+	"\tmax_bytes\x18\x05 \x01(\x04R\bmaxBytes\x12\x18\n" +
+	"\adurable\x18\x06 \x01(\bR\adurable\x12\x14\n" +
+	"\x05error\x18\a \x01(\tR\x05error\x12\x16\n" +
+	"\x06groups\x18\b \x01(\x04R\x06groups\"\xc1\x01\n" +
+	"\x10CheckpointStatus\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x04R\bposition\x12=\n" +
+	"\fcompleted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12 \n" +
+	"\vconnections\x18\x04 \x01(\x04R\vconnections\x12\x1a\n" +
+	"\bfailures\x18\x05 \x01(\x04R\bfailures\"\xa0\x01\n" +
+	"\n" +
+	"RuleStatus\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12.\n" +
+	"\bseverity\x18\x02 \x01(\x0e2\x12.whorl.v1.SeverityR\bseverity\x12\x16\n" +
+	"\x06raised\x18\x03 \x01(\x04R\x06raised\x12\x1e\n" +
+	"\n" +
+	"suppressed\x18\x04 \x01(\x04R\n" +
+	"suppressed\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\"\x97\x02\n" +
+	"\x10EnrichmentStatus\x12\x1f\n" +
+	"\vconfig_hash\x18\x01 \x01(\tR\n" +
+	"configHash\x12\x1f\n" +
+	"\vapp_entries\x18\x02 \x01(\x04R\n" +
+	"appEntries\x12\x1f\n" +
+	"\vbad_entries\x18\x03 \x01(\x04R\n" +
+	"badEntries\x12-\n" +
+	"\x12fingerprints_known\x18\x04 \x01(\x04R\x11fingerprintsKnown\x125\n" +
+	"\x16fingerprints_forgotten\x18\x05 \x01(\x04R\x15fingerprintsForgotten\x12\x18\n" +
+	"\arefused\x18\x06 \x01(\tR\arefused\x12 \n" +
+	"\vdiscoveries\x18\a \x01(\x04R\vdiscoveries\"V\n" +
 	"\x0fEvictionCounter\x12-\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x17.whorl.v1.EvictionCauseR\x05cause\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xba\x01\n" +
@@ -1498,7 +2272,7 @@ const file_whorl_v1_status_service_proto_rawDesc = "" +
 	"\x11ListProbesRequest\x12!\n" +
 	"\finclude_gone\x18\x01 \x01(\bR\vincludeGone\"=\n" +
 	"\x12ListProbesResponse\x12'\n" +
-	"\x06probes\x18\x01 \x03(\v2\x0f.whorl.v1.ProbeR\x06probes\"\xe3\x05\n" +
+	"\x06probes\x18\x01 \x03(\v2\x0f.whorl.v1.ProbeR\x06probes\"\xec\x06\n" +
 	"\x05Probe\x12\x19\n" +
 	"\bprobe_id\x18\x01 \x01(\tR\aprobeId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x18\n" +
@@ -1517,20 +2291,25 @@ const file_whorl_v1_status_service_proto_rawDesc = "" +
 	"\x03lag\x18\r \x01(\v2\x19.google.protobuf.DurationR\x03lag\x12\x18\n" +
 	"\anetwork\x18\x0e \x01(\tR\anetwork\x12'\n" +
 	"\x0fpackets_applied\x18\x0f \x01(\x04R\x0epacketsApplied\x12!\n" +
-	"\fpackets_lost\x18\x10 \x01(\x04R\vpacketsLost\x1a9\n" +
+	"\fpackets_lost\x18\x10 \x01(\x04R\vpacketsLost\x12)\n" +
+	"\x10packets_reported\x18\x11 \x01(\x04R\x0fpacketsReported\x121\n" +
+	"\x14packets_acknowledged\x18\x12 \x01(\x04R\x13packetsAcknowledged\x12)\n" +
+	"\x10packets_buffered\x18\x13 \x01(\x04R\x0fpacketsBuffered\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc9\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x01\n" +
 	"\x17ListFingerprintsRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
 	"\apattern\x18\x02 \x03(\tR\apattern\x12D\n" +
 	"\x10first_seen_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0efirstSeenAfter\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"\x82\x01\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x18\n" +
+	"\anetwork\x18\x06 \x01(\tR\anetwork\x12\x19\n" +
+	"\bbad_only\x18\a \x01(\bR\abadOnly\"\x82\x01\n" +
 	"\x18ListFingerprintsResponse\x12>\n" +
 	"\ffingerprints\x18\x01 \x03(\v2\x1a.whorl.v1.KnownFingerprintR\ffingerprints\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcf\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd7\x03\n" +
 	"\x10KnownFingerprint\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x129\n" +
@@ -1540,7 +2319,20 @@ const file_whorl_v1_status_service_proto_rawDesc = "" +
 	"\vconnections\x18\x05 \x01(\x04R\vconnections\x12%\n" +
 	"\x0eidentified_app\x18\x06 \x01(\tR\ridentifiedApp\x12.\n" +
 	"\x13first_connection_id\x18\a \x01(\tR\x11firstConnectionId\x12$\n" +
-	"\x0efirst_probe_id\x18\b \x01(\tR\ffirstProbeId\"\xb7\x01\n" +
+	"\x0efirst_probe_id\x18\b \x01(\tR\ffirstProbeId\x12\x18\n" +
+	"\anetwork\x18\t \x01(\tR\anetwork\x12 \n" +
+	"\fis_known_bad\x18\n" +
+	" \x01(\bR\n" +
+	"isKnownBad\x120\n" +
+	"\x14first_connection_uid\x18\v \x01(\tR\x12firstConnectionUid\x12\x18\n" +
+	"\alearned\x18\f \x01(\bR\alearned\"}\n" +
+	"\x19ForgetFingerprintsRequest\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\apattern\x18\x02 \x03(\tR\apattern\x12\x18\n" +
+	"\anetwork\x18\x03 \x01(\tR\anetwork\x12\x18\n" +
+	"\aconfirm\x18\x04 \x01(\bR\aconfirm\"6\n" +
+	"\x1aForgetFingerprintsResponse\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\x04R\amatched\"\xb7\x01\n" +
 	"\x17FlushConnectionsRequest\x12\x16\n" +
 	"\x06filter\x18\x01 \x01(\tR\x06filter\x124\n" +
 	"\ainclude\x18\x03 \x03(\v2\x1a.whorl.v1.ConnectionFilterR\ainclude\x124\n" +
@@ -1559,13 +2351,14 @@ const file_whorl_v1_status_service_proto_rawDesc = "" +
 	"\x17PROBE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PROBE_STATE_CONNECTED\x10\x01\x12\x17\n" +
 	"\x13PROBE_STATE_LAGGING\x10\x02\x12\x14\n" +
-	"\x10PROBE_STATE_GONE\x10\x032\xad\x03\n" +
+	"\x10PROBE_STATE_GONE\x10\x032\x90\x04\n" +
 	"\rStatusService\x12F\n" +
 	"\tGetStatus\x12\x1a.whorl.v1.GetStatusRequest\x1a\x1b.whorl.v1.GetStatusResponse\"\x00\x12I\n" +
 	"\n" +
 	"ListProbes\x12\x1b.whorl.v1.ListProbesRequest\x1a\x1c.whorl.v1.ListProbesResponse\"\x00\x12[\n" +
 	"\x10ListFingerprints\x12!.whorl.v1.ListFingerprintsRequest\x1a\".whorl.v1.ListFingerprintsResponse\"\x00\x12[\n" +
-	"\x10FlushConnections\x12!.whorl.v1.FlushConnectionsRequest\x1a\".whorl.v1.FlushConnectionsResponse\"\x00\x12O\n" +
+	"\x10FlushConnections\x12!.whorl.v1.FlushConnectionsRequest\x1a\".whorl.v1.FlushConnectionsResponse\"\x00\x12a\n" +
+	"\x12ForgetFingerprints\x12#.whorl.v1.ForgetFingerprintsRequest\x1a$.whorl.v1.ForgetFingerprintsResponse\"\x00\x12O\n" +
 	"\fReloadConfig\x12\x1d.whorl.v1.ReloadConfigRequest\x1a\x1e.whorl.v1.ReloadConfigResponse\"\x00B3Z1github.com/whorl-net/whorl/proto/whorl/v1;whorlv1b\x06proto3"
 
 var (
@@ -1581,70 +2374,87 @@ func file_whorl_v1_status_service_proto_rawDescGZIP() []byte {
 }
 
 var file_whorl_v1_status_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_whorl_v1_status_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_whorl_v1_status_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_whorl_v1_status_service_proto_goTypes = []any{
-	(ProbeState)(0),                  // 0: whorl.v1.ProbeState
-	(*GetStatusRequest)(nil),         // 1: whorl.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 2: whorl.v1.GetStatusResponse
-	(*EvictionCounter)(nil),          // 3: whorl.v1.EvictionCounter
-	(*ShardStatus)(nil),              // 4: whorl.v1.ShardStatus
-	(*FeedStatus)(nil),               // 5: whorl.v1.FeedStatus
-	(*SubscriberStatus)(nil),         // 6: whorl.v1.SubscriberStatus
-	(*DropCounter)(nil),              // 7: whorl.v1.DropCounter
-	(*ListProbesRequest)(nil),        // 8: whorl.v1.ListProbesRequest
-	(*ListProbesResponse)(nil),       // 9: whorl.v1.ListProbesResponse
-	(*Probe)(nil),                    // 10: whorl.v1.Probe
-	(*ListFingerprintsRequest)(nil),  // 11: whorl.v1.ListFingerprintsRequest
-	(*ListFingerprintsResponse)(nil), // 12: whorl.v1.ListFingerprintsResponse
-	(*KnownFingerprint)(nil),         // 13: whorl.v1.KnownFingerprint
-	(*FlushConnectionsRequest)(nil),  // 14: whorl.v1.FlushConnectionsRequest
-	(*FlushConnectionsResponse)(nil), // 15: whorl.v1.FlushConnectionsResponse
-	(*ReloadConfigRequest)(nil),      // 16: whorl.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),     // 17: whorl.v1.ReloadConfigResponse
-	nil,                              // 18: whorl.v1.Probe.LabelsEntry
-	(*timestamppb.Timestamp)(nil),    // 19: google.protobuf.Timestamp
-	(EvictionCause)(0),               // 20: whorl.v1.EvictionCause
-	(*durationpb.Duration)(nil),      // 21: google.protobuf.Duration
-	(*ConnectionFilter)(nil),         // 22: whorl.v1.ConnectionFilter
+	(ProbeState)(0),                    // 0: whorl.v1.ProbeState
+	(*GetStatusRequest)(nil),           // 1: whorl.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 2: whorl.v1.GetStatusResponse
+	(*RestoreStatus)(nil),              // 3: whorl.v1.RestoreStatus
+	(*LogStatus)(nil),                  // 4: whorl.v1.LogStatus
+	(*CheckpointStatus)(nil),           // 5: whorl.v1.CheckpointStatus
+	(*RuleStatus)(nil),                 // 6: whorl.v1.RuleStatus
+	(*EnrichmentStatus)(nil),           // 7: whorl.v1.EnrichmentStatus
+	(*EvictionCounter)(nil),            // 8: whorl.v1.EvictionCounter
+	(*ShardStatus)(nil),                // 9: whorl.v1.ShardStatus
+	(*FeedStatus)(nil),                 // 10: whorl.v1.FeedStatus
+	(*SubscriberStatus)(nil),           // 11: whorl.v1.SubscriberStatus
+	(*DropCounter)(nil),                // 12: whorl.v1.DropCounter
+	(*ListProbesRequest)(nil),          // 13: whorl.v1.ListProbesRequest
+	(*ListProbesResponse)(nil),         // 14: whorl.v1.ListProbesResponse
+	(*Probe)(nil),                      // 15: whorl.v1.Probe
+	(*ListFingerprintsRequest)(nil),    // 16: whorl.v1.ListFingerprintsRequest
+	(*ListFingerprintsResponse)(nil),   // 17: whorl.v1.ListFingerprintsResponse
+	(*KnownFingerprint)(nil),           // 18: whorl.v1.KnownFingerprint
+	(*ForgetFingerprintsRequest)(nil),  // 19: whorl.v1.ForgetFingerprintsRequest
+	(*ForgetFingerprintsResponse)(nil), // 20: whorl.v1.ForgetFingerprintsResponse
+	(*FlushConnectionsRequest)(nil),    // 21: whorl.v1.FlushConnectionsRequest
+	(*FlushConnectionsResponse)(nil),   // 22: whorl.v1.FlushConnectionsResponse
+	(*ReloadConfigRequest)(nil),        // 23: whorl.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),       // 24: whorl.v1.ReloadConfigResponse
+	nil,                                // 25: whorl.v1.Probe.LabelsEntry
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(Severity)(0),                      // 27: whorl.v1.Severity
+	(EvictionCause)(0),                 // 28: whorl.v1.EvictionCause
+	(*durationpb.Duration)(nil),        // 29: google.protobuf.Duration
+	(*ConnectionFilter)(nil),           // 30: whorl.v1.ConnectionFilter
 }
 var file_whorl_v1_status_service_proto_depIdxs = []int32{
-	19, // 0: whorl.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	4,  // 1: whorl.v1.GetStatusResponse.shards:type_name -> whorl.v1.ShardStatus
-	5,  // 2: whorl.v1.GetStatusResponse.feed:type_name -> whorl.v1.FeedStatus
-	6,  // 3: whorl.v1.GetStatusResponse.subscribers:type_name -> whorl.v1.SubscriberStatus
-	7,  // 4: whorl.v1.GetStatusResponse.drops:type_name -> whorl.v1.DropCounter
-	3,  // 5: whorl.v1.GetStatusResponse.evictions:type_name -> whorl.v1.EvictionCounter
-	20, // 6: whorl.v1.EvictionCounter.cause:type_name -> whorl.v1.EvictionCause
-	21, // 7: whorl.v1.ShardStatus.lag:type_name -> google.protobuf.Duration
-	19, // 8: whorl.v1.FeedStatus.oldest_time:type_name -> google.protobuf.Timestamp
-	10, // 9: whorl.v1.ListProbesResponse.probes:type_name -> whorl.v1.Probe
-	18, // 10: whorl.v1.Probe.labels:type_name -> whorl.v1.Probe.LabelsEntry
-	0,  // 11: whorl.v1.Probe.state:type_name -> whorl.v1.ProbeState
-	19, // 12: whorl.v1.Probe.connected_at:type_name -> google.protobuf.Timestamp
-	19, // 13: whorl.v1.Probe.last_heard:type_name -> google.protobuf.Timestamp
-	21, // 14: whorl.v1.Probe.clock_offset:type_name -> google.protobuf.Duration
-	21, // 15: whorl.v1.Probe.lag:type_name -> google.protobuf.Duration
-	19, // 16: whorl.v1.ListFingerprintsRequest.first_seen_after:type_name -> google.protobuf.Timestamp
-	13, // 17: whorl.v1.ListFingerprintsResponse.fingerprints:type_name -> whorl.v1.KnownFingerprint
-	19, // 18: whorl.v1.KnownFingerprint.first_seen:type_name -> google.protobuf.Timestamp
-	19, // 19: whorl.v1.KnownFingerprint.last_seen:type_name -> google.protobuf.Timestamp
-	22, // 20: whorl.v1.FlushConnectionsRequest.include:type_name -> whorl.v1.ConnectionFilter
-	22, // 21: whorl.v1.FlushConnectionsRequest.exclude:type_name -> whorl.v1.ConnectionFilter
-	1,  // 22: whorl.v1.StatusService.GetStatus:input_type -> whorl.v1.GetStatusRequest
-	8,  // 23: whorl.v1.StatusService.ListProbes:input_type -> whorl.v1.ListProbesRequest
-	11, // 24: whorl.v1.StatusService.ListFingerprints:input_type -> whorl.v1.ListFingerprintsRequest
-	14, // 25: whorl.v1.StatusService.FlushConnections:input_type -> whorl.v1.FlushConnectionsRequest
-	16, // 26: whorl.v1.StatusService.ReloadConfig:input_type -> whorl.v1.ReloadConfigRequest
-	2,  // 27: whorl.v1.StatusService.GetStatus:output_type -> whorl.v1.GetStatusResponse
-	9,  // 28: whorl.v1.StatusService.ListProbes:output_type -> whorl.v1.ListProbesResponse
-	12, // 29: whorl.v1.StatusService.ListFingerprints:output_type -> whorl.v1.ListFingerprintsResponse
-	15, // 30: whorl.v1.StatusService.FlushConnections:output_type -> whorl.v1.FlushConnectionsResponse
-	17, // 31: whorl.v1.StatusService.ReloadConfig:output_type -> whorl.v1.ReloadConfigResponse
-	27, // [27:32] is the sub-list for method output_type
-	22, // [22:27] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	26, // 0: whorl.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	9,  // 1: whorl.v1.GetStatusResponse.shards:type_name -> whorl.v1.ShardStatus
+	10, // 2: whorl.v1.GetStatusResponse.feed:type_name -> whorl.v1.FeedStatus
+	11, // 3: whorl.v1.GetStatusResponse.subscribers:type_name -> whorl.v1.SubscriberStatus
+	12, // 4: whorl.v1.GetStatusResponse.drops:type_name -> whorl.v1.DropCounter
+	8,  // 5: whorl.v1.GetStatusResponse.evictions:type_name -> whorl.v1.EvictionCounter
+	3,  // 6: whorl.v1.GetStatusResponse.restore:type_name -> whorl.v1.RestoreStatus
+	4,  // 7: whorl.v1.GetStatusResponse.log:type_name -> whorl.v1.LogStatus
+	5,  // 8: whorl.v1.GetStatusResponse.checkpoint:type_name -> whorl.v1.CheckpointStatus
+	6,  // 9: whorl.v1.GetStatusResponse.rules:type_name -> whorl.v1.RuleStatus
+	7,  // 10: whorl.v1.GetStatusResponse.enrichment:type_name -> whorl.v1.EnrichmentStatus
+	26, // 11: whorl.v1.CheckpointStatus.completed_at:type_name -> google.protobuf.Timestamp
+	27, // 12: whorl.v1.RuleStatus.severity:type_name -> whorl.v1.Severity
+	28, // 13: whorl.v1.EvictionCounter.cause:type_name -> whorl.v1.EvictionCause
+	29, // 14: whorl.v1.ShardStatus.lag:type_name -> google.protobuf.Duration
+	26, // 15: whorl.v1.FeedStatus.oldest_time:type_name -> google.protobuf.Timestamp
+	15, // 16: whorl.v1.ListProbesResponse.probes:type_name -> whorl.v1.Probe
+	25, // 17: whorl.v1.Probe.labels:type_name -> whorl.v1.Probe.LabelsEntry
+	0,  // 18: whorl.v1.Probe.state:type_name -> whorl.v1.ProbeState
+	26, // 19: whorl.v1.Probe.connected_at:type_name -> google.protobuf.Timestamp
+	26, // 20: whorl.v1.Probe.last_heard:type_name -> google.protobuf.Timestamp
+	29, // 21: whorl.v1.Probe.clock_offset:type_name -> google.protobuf.Duration
+	29, // 22: whorl.v1.Probe.lag:type_name -> google.protobuf.Duration
+	26, // 23: whorl.v1.ListFingerprintsRequest.first_seen_after:type_name -> google.protobuf.Timestamp
+	18, // 24: whorl.v1.ListFingerprintsResponse.fingerprints:type_name -> whorl.v1.KnownFingerprint
+	26, // 25: whorl.v1.KnownFingerprint.first_seen:type_name -> google.protobuf.Timestamp
+	26, // 26: whorl.v1.KnownFingerprint.last_seen:type_name -> google.protobuf.Timestamp
+	30, // 27: whorl.v1.FlushConnectionsRequest.include:type_name -> whorl.v1.ConnectionFilter
+	30, // 28: whorl.v1.FlushConnectionsRequest.exclude:type_name -> whorl.v1.ConnectionFilter
+	1,  // 29: whorl.v1.StatusService.GetStatus:input_type -> whorl.v1.GetStatusRequest
+	13, // 30: whorl.v1.StatusService.ListProbes:input_type -> whorl.v1.ListProbesRequest
+	16, // 31: whorl.v1.StatusService.ListFingerprints:input_type -> whorl.v1.ListFingerprintsRequest
+	21, // 32: whorl.v1.StatusService.FlushConnections:input_type -> whorl.v1.FlushConnectionsRequest
+	19, // 33: whorl.v1.StatusService.ForgetFingerprints:input_type -> whorl.v1.ForgetFingerprintsRequest
+	23, // 34: whorl.v1.StatusService.ReloadConfig:input_type -> whorl.v1.ReloadConfigRequest
+	2,  // 35: whorl.v1.StatusService.GetStatus:output_type -> whorl.v1.GetStatusResponse
+	14, // 36: whorl.v1.StatusService.ListProbes:output_type -> whorl.v1.ListProbesResponse
+	17, // 37: whorl.v1.StatusService.ListFingerprints:output_type -> whorl.v1.ListFingerprintsResponse
+	22, // 38: whorl.v1.StatusService.FlushConnections:output_type -> whorl.v1.FlushConnectionsResponse
+	20, // 39: whorl.v1.StatusService.ForgetFingerprints:output_type -> whorl.v1.ForgetFingerprintsResponse
+	24, // 40: whorl.v1.StatusService.ReloadConfig:output_type -> whorl.v1.ReloadConfigResponse
+	35, // [35:41] is the sub-list for method output_type
+	29, // [29:35] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_whorl_v1_status_service_proto_init() }
@@ -1659,7 +2469,7 @@ func file_whorl_v1_status_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_whorl_v1_status_service_proto_rawDesc), len(file_whorl_v1_status_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	StatusService_GetStatus_FullMethodName        = "/whorl.v1.StatusService/GetStatus"
-	StatusService_ListProbes_FullMethodName       = "/whorl.v1.StatusService/ListProbes"
-	StatusService_ListFingerprints_FullMethodName = "/whorl.v1.StatusService/ListFingerprints"
-	StatusService_FlushConnections_FullMethodName = "/whorl.v1.StatusService/FlushConnections"
-	StatusService_ReloadConfig_FullMethodName     = "/whorl.v1.StatusService/ReloadConfig"
+	StatusService_GetStatus_FullMethodName          = "/whorl.v1.StatusService/GetStatus"
+	StatusService_ListProbes_FullMethodName         = "/whorl.v1.StatusService/ListProbes"
+	StatusService_ListFingerprints_FullMethodName   = "/whorl.v1.StatusService/ListFingerprints"
+	StatusService_FlushConnections_FullMethodName   = "/whorl.v1.StatusService/FlushConnections"
+	StatusService_ForgetFingerprints_FullMethodName = "/whorl.v1.StatusService/ForgetFingerprints"
+	StatusService_ReloadConfig_FullMethodName       = "/whorl.v1.StatusService/ReloadConfig"
 )
 
 // StatusServiceClient is the client API for StatusService service.
@@ -40,6 +41,9 @@ type StatusServiceClient interface {
 	ListFingerprints(ctx context.Context, in *ListFingerprintsRequest, opts ...grpc.CallOption) (*ListFingerprintsResponse, error)
 	// Evicts what matches, through the feed, with cause FLUSH.
 	FlushConnections(ctx context.Context, in *FlushConnectionsRequest, opts ...grpc.CallOption) (*FlushConnectionsResponse, error)
+	// Forgets when fingerprints were first seen: the next connection that shows
+	// one of them is new again.
+	ForgetFingerprints(ctx context.Context, in *ForgetFingerprintsRequest, opts ...grpc.CallOption) (*ForgetFingerprintsResponse, error)
 	// Reads the configuration files again, all or nothing.
 	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error)
 }
@@ -92,6 +96,16 @@ func (c *statusServiceClient) FlushConnections(ctx context.Context, in *FlushCon
 	return out, nil
 }
 
+func (c *statusServiceClient) ForgetFingerprints(ctx context.Context, in *ForgetFingerprintsRequest, opts ...grpc.CallOption) (*ForgetFingerprintsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetFingerprintsResponse)
+	err := c.cc.Invoke(ctx, StatusService_ForgetFingerprints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *statusServiceClient) ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadConfigResponse)
@@ -116,6 +130,9 @@ type StatusServiceServer interface {
 	ListFingerprints(context.Context, *ListFingerprintsRequest) (*ListFingerprintsResponse, error)
 	// Evicts what matches, through the feed, with cause FLUSH.
 	FlushConnections(context.Context, *FlushConnectionsRequest) (*FlushConnectionsResponse, error)
+	// Forgets when fingerprints were first seen: the next connection that shows
+	// one of them is new again.
+	ForgetFingerprints(context.Context, *ForgetFingerprintsRequest) (*ForgetFingerprintsResponse, error)
 	// Reads the configuration files again, all or nothing.
 	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error)
 	mustEmbedUnimplementedStatusServiceServer()
@@ -139,6 +156,9 @@ func (UnimplementedStatusServiceServer) ListFingerprints(context.Context, *ListF
 }
 func (UnimplementedStatusServiceServer) FlushConnections(context.Context, *FlushConnectionsRequest) (*FlushConnectionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FlushConnections not implemented")
+}
+func (UnimplementedStatusServiceServer) ForgetFingerprints(context.Context, *ForgetFingerprintsRequest) (*ForgetFingerprintsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetFingerprints not implemented")
 }
 func (UnimplementedStatusServiceServer) ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReloadConfig not implemented")
@@ -236,6 +256,24 @@ func _StatusService_FlushConnections_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _StatusService_ForgetFingerprints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetFingerprintsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StatusServiceServer).ForgetFingerprints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StatusService_ForgetFingerprints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StatusServiceServer).ForgetFingerprints(ctx, req.(*ForgetFingerprintsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _StatusService_ReloadConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadConfigRequest)
 	if err := dec(in); err != nil {
@@ -276,6 +314,10 @@ var StatusService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "FlushConnections",
 			Handler:    _StatusService_FlushConnections_Handler,
+		},
+		{
+			MethodName: "ForgetFingerprints",
+			Handler:    _StatusService_ForgetFingerprints_Handler,
 		},
 		{
 			MethodName: "ReloadConfig",

@@ -348,7 +348,7 @@ type CountRequest struct {
 	// Leaves out what any of these matches.
 	Exclude []*ConnectionFilter `protobuf:"bytes,6,rep,name=exclude,proto3" json:"exclude,omitempty"`
 	// At most 4 of "src_ip", "dst_ip", "src_port", "dst_port", "protocol", "network",
-	// "probe", "app", "sni", "tcp_state", "ja4", "ja4s" and the other types;
+	// "probe", "app", "sni", "tcp_state", "rule", "ssh_session_type", "ja4", "ja4s" and the other types;
 	// "src_ip/24" and "dst_ip/24" group by prefix: the number, 0 to 32, is for IPv4
 	// addresses; IPv6 addresses are then grouped by /64.
 	GroupBy []string `protobuf:"bytes,2,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
