@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 func tuple(t *testing.T, proto flow.Protocol, src, dst string) flow.Tuple {
@@ -89,6 +90,7 @@ func TestParseID(t *testing.T) {
 func FuzzKey(f *testing.F) {
 	f.Add([]byte("0123456789abcdef0123456789abcdef01236"), "lab")
 	f.Fuzz(func(t *testing.T, b []byte, network string) {
+		fuzzguard.Watch(t)
 		if len(b) < 37 || flow.CheckNetwork(network) != nil {
 			return
 		}
@@ -109,6 +111,7 @@ func FuzzParseID(f *testing.F) {
 	f.Add("tcp/10.0.0.5:51234-93.184.216.34:443@lab")
 	f.Add("udp/[2001:db8::1]:9-[2001:db8::2]:53")
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzzguard.Watch(t)
 		k, network, err := flow.ParseID(s)
 		if err != nil {
 			return

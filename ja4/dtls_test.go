@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 // fragment is a handshake fragment of bytes [from, to) of body.
@@ -183,6 +185,7 @@ func FuzzDTLSStream(f *testing.F) {
 	f.Add(dtlsHandshake(1, 0, dtlsHello("")), dtlsRecordOf(22, 0xfefd, 0, fragment(1, 1, dtlsHello("c"), 0, 30)))
 	f.Add(dtlsRecordOf(22, 0xfefd, 0, fragment(1, 1, dtlsHello("c"), 30, 60)), []byte{0x2f})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
+		fuzzguard.Watch(t)
 		var s DTLSStream
 		for _, p := range [][]byte{a, b, a, b} {
 			s.Datagram(p, func(m Message) { ClientHello(DTLS, m.Body) })

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 func mustHello(t testing.TB, tr Transport, body []byte) Hello {
@@ -325,6 +327,7 @@ func FuzzClientHello(f *testing.F) {
 	f.Add(byte('d'), helloSpec{version: 0xfefd, cookie: []byte("c"), ciphers: []uint16{1}}.body(DTLS))
 	f.Add(byte('q'), []byte{})
 	f.Fuzz(func(t *testing.T, tr byte, body []byte) {
+		fuzzguard.Watch(t)
 		h, err := ClientHello(Transport(tr), body)
 		if err != nil {
 			if !errors.Is(err, ErrMalformed) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 func TestParse(t *testing.T) {
@@ -102,6 +104,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(byte(TypeJA4SSH), "c36s36_c51s80_c69s0")
 	f.Add(byte(TypeJA4D), "disco1500in_61-57-60_1-3-6")
 	f.Fuzz(func(t *testing.T, kind byte, s string) {
+		fuzzguard.Watch(t)
 		parts, err := Parse(Type(kind), s)
 		if err != nil {
 			return

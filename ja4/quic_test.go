@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4/internal/quicpacket"
 )
 
@@ -539,6 +540,7 @@ func FuzzQUICFlow(f *testing.F) {
 	f.Add(sealInitial(f, quicV2, initialPacket{dst: first, payload: cryptoFrame(0, quicHello()[:50])}), otherPacket(f, quicV2, PacketRetry, "", "01", 40))
 	f.Add([]byte{}, otherPacket(f, quicV1, PacketHandshake, "01", "02", 60))
 	f.Fuzz(func(t *testing.T, a, b []byte) {
+		fuzzguard.Watch(t)
 		var flow QUICFlow
 		for _, p := range [][]byte{a, b, a, b} {
 			flow.Datagram(0, p, func(_ uint8, m Message) { ClientHello(QUIC, m.Body) })
@@ -553,6 +555,7 @@ func FuzzQUICPayload(f *testing.F) {
 	f.Add(cryptoFrame(0, quicHello()), cryptoFrame(30, quicHello()))
 	f.Add([]byte{frameAck, 3, 0, 1, 0, 0, 0, frameConnectionClose, 1, 2, 1, 'x'}, []byte{frameAckECN, 3, 0, 0, 0, 1, 2, 3, frameCrypto, 0, 4, 1, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
+		fuzzguard.Watch(t)
 		flow := QUICFlow{known: true, begun: true, opening: &quicOpening{}}
 		for _, p := range [][]byte{a, b, a} {
 			for side := range uint8(2) {

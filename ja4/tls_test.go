@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 // tlsServerHello is a server hello of TLS 1.3, or a retry request.
@@ -226,6 +228,7 @@ func FuzzTLSStream(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte, cut uint16) {
+		fuzzguard.Watch(t)
 		var one, two TLSStream
 		var want, got collector
 		first := one.Write(b, want.take)

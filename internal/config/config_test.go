@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 var known = map[string][]string{
@@ -131,6 +133,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzguard.Watch(t)
 		file, err := Parse("c.yaml", data)
 		if err == nil {
 			err = file.Check(known)

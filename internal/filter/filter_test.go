@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/tracker"
@@ -303,6 +304,7 @@ func FuzzParse(f *testing.F) {
 	}
 	s := sample()
 	f.Fuzz(func(t *testing.T, text string) {
+		fuzzguard.Watch(t)
 		f, err := Parse(text, now)
 		if err != nil {
 			var e *Error

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -302,6 +303,7 @@ func FuzzString(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzzguard.Watch(t)
 		got := appendString(nil, s)
 		if !utf8.Valid(got) || bytes.ContainsAny(got, "\n\r\x00") {
 			t.Fatalf("%q became %q", s, got)

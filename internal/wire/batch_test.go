@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/whorl-net/whorl/flow"
@@ -18,26 +19,29 @@ import (
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
 
-// AppendBatch writes the bytes of the generated encoder, and DecodeBatch reads
-// from them what the generated decoder reads, whatever was in the batch before.
+// AppendBatch writes the bytes of the generated encoder for what it says, which
+// is all of the batch, and DecodeBatch reads what the generated decoder reads,
+// from this form and the plain one, whatever was in the batch before.
 func TestBatchIsTheGeneratedCode(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	got := new(flow.Batch)
 	for i := range 300 {
 		b := randomBatch(r, r.IntN(300), i%2 == 0)
-		want := mustMarshal(messageOf(b))
+		plain := mustMarshal(messageOf(b))
 		p := AppendBatch([]byte("x"), b)
-		if !bytes.Equal(p[1:], want) {
+		if want := remarshal(p[1:]); !bytes.Equal(p[1:], want) {
 			t.Fatalf("batch %d: encoded as\n%x\nwant\n%x", i, p[1:], want)
-		}
-		if err := DecodeBatch(p[1:], got); err != nil {
-			t.Fatalf("batch %d: %v", i, err)
 		}
 		if err := CheckBatch(b); err != nil {
 			t.Fatalf("batch %d: check: %v", i, err)
 		}
-		if want := inWireOrder(b); !equalBatches(want, got) {
-			t.Fatalf("batch %d (-want +got):\n%s", i, cmp.Diff(want, got, cmpopts.EquateEmpty()))
+		for _, p := range [][]byte{plain, p[1:]} {
+			if err := DecodeBatch(p, got); err != nil {
+				t.Fatalf("batch %d: %v", i, err)
+			}
+			if want := inWireOrder(b); !equalBatches(want, got) {
+				t.Fatalf("batch %d (-want +got):\n%s", i, cmp.Diff(want, got, cmpopts.EquateEmpty()))
+			}
 		}
 	}
 }
@@ -57,7 +61,7 @@ func TestBatchOfMaximalSize(t *testing.T) {
 			Value: strings.Repeat("v", flow.MaxValueLen), Raw: strings.Repeat("r", flow.MaxRawLen/64)}})
 	}
 	p := AppendBatch(nil, b)
-	if want := mustMarshal(messageOf(b)); !bytes.Equal(p, want) {
+	if want := remarshal(p); !bytes.Equal(p, want) {
 		t.Fatalf("%d bytes differ from the generated %d", len(p), len(want))
 	}
 	got := new(flow.Batch)
@@ -109,7 +113,7 @@ func TestDecodeBatchRefuses(t *testing.T) {
 		{"packets.flow[0]: refers to flow 5 of 5", change(rows(20), func(b *flow.Batch) { b.Flow[0] = 5 << 1 })},
 		{"packets.time_delta_ns: has 2 rows where packets.flow has 3", change(rows(3), func(b *flow.Batch) { b.Time = b.Time[:2] })},
 		{"packets.wire_length: has 4 rows where packets.flow has 3", change(rows(3), func(b *flow.Batch) { b.WireLength = append(b.WireLength, 1) })},
-		{"packets.tcp_flags: has 0 rows where packets.flow has 3", change(rows(3), func(b *flow.Batch) { b.TCPFlags = nil })},
+		{"packets.tcp_flags: has 1 rows where packets.flow has 3", change(rows(3), func(b *flow.Batch) { b.TCPFlags = b.TCPFlags[:1] })},
 		{"packets.run_packets: has 1 rows where packets.flow has 3", change(rows(3), func(b *flow.Batch) { b.RunPackets = []uint32{1} })},
 		{"packets.run_span_ns: has 0 rows where packets.run_packets has 3", change(rows(3), func(b *flow.Batch) { b.RunPackets = []uint32{1, 1, 1} })},
 		{"packets.run_packets[1]: is 0", change(rows(2), func(b *flow.Batch) { b.RunPackets, b.RunSpan = []uint32{1, 0}, []uint64{0, 0} })},
@@ -172,6 +176,14 @@ func TestDecodeBatchRefusesBytes(t *testing.T) {
 		{"packets.wire_length: has more than 65536 rows", append(packets(packed(3, make([]byte, 65536)...)...), packets(3<<3, 1)...)},
 		{"packets.time_delta_ns: has more than 65536 rows", packets(packed(2, make([]byte, 65537)...)...)},
 		{"packets.tcp_flags: has 65537 rows where packets.flow has 0", packets(packed(4, make([]byte, 100000)...)...)},
+		{"packets.shape: stands beside wire_length or tcp_flags", packets(slices.Concat(packed(7, 0), packed(8, 60), packed(3, 60))...)},
+		{"packets.shape: stands beside wire_length or tcp_flags", packets(slices.Concat(packed(4, 0), packed(7, 0), packed(8, 60))...)},
+		{"packets.shape[1]: refers to shape 1 of 1", packets(slices.Concat(packed(7, 0, 1), packed(8, 60))...)},
+		{"packets.shape_flags: has 2 shapes where packets.shape_length has 1", packets(slices.Concat(packed(7, 0), packed(8, 60), packed(9, 0, 0))...)},
+		{"packets.shape: has more than 65536 rows", packets(packed(7, make([]byte, 65537)...)...)},
+		{"packets.shape_length: has more than 65536 rows", packets(packed(8, make([]byte, 65537)...)...)},
+		{"fingerprints[1].like: refers to element 1, want an earlier one", append(packed(6, 0x18, 1, 0x22, 1, 'v'), packed(6, 0x38, 2)...)},
+		{"fingerprints[1].like: stands beside type, value or raw", append(packed(6, 0x18, 1, 0x22, 1, 'v'), packed(6, 0x18, 1, 0x38, 1)...)},
 		{"fingerprints[0]: is not valid protobuf", packed(6, 0x0a)},
 		{"fingerprints[0].value: is not valid UTF-8", packed(6, 0x18, 1, 0x22, 1, 0xff)},
 		{"lost.reason: is not valid UTF-8", packed(8, 0x2a, 1, 0xff)},
@@ -216,6 +228,49 @@ func TestDecodeBatchTakesEveryForm(t *testing.T) {
 	}
 }
 
+// Rows of few shapes take one byte for length and flags, and a fingerprint that
+// was there before takes none for its text.
+func TestBatchSaysTwiceNothing(t *testing.T) {
+	const rows, prints = 1000, 100
+	b := new(flow.Batch)
+	b.AddFlow(flow.Tuple{Src: flow.AddrFrom4([4]byte{10, 0, 0, 1}), Dst: flow.AddrFrom4([4]byte{10, 0, 0, 2})})
+	for i := range rows {
+		b.AddPacket(0, i%2 == 0, 1e18+int64(i), 1514-uint32(i%30), flow.ACK)
+	}
+	text := strings.Repeat("0123456789abcdef", 10)
+	for range prints {
+		b.Fingerprints = append(b.Fingerprints, flow.Fingerprint{Event: ja4.Event{Type: ja4.TypeJA4, Value: text, Raw: text}})
+	}
+	p := AppendBatch(nil, b)
+	// Reference, time and shape take a byte each, a fingerprint one for each of
+	// like, its tag and those of the message.
+	if most := 3*rows + 4*prints + 800; len(p) > most {
+		t.Errorf("%d bytes, want at most %d", len(p), most)
+	}
+	got := new(flow.Batch)
+	if err := DecodeBatch(p, got); err != nil || !equalBatches(b, got) {
+		t.Errorf("decoded another batch than was encoded: %v", err)
+	}
+}
+
+// Without flags all are 0, with shapes as without.
+func TestDecodeBatchWithoutFlags(t *testing.T) {
+	for name, columns := range map[string][]byte{
+		"plain":  appendString(nil, 3, []byte{60, 61}),
+		"shapes": append(appendString(nil, 7, []byte{1, 0}), appendString(nil, 8, []byte{61, 60})...),
+	} {
+		p := appendString(nil, 3, make([]byte, 13))
+		p = append(p, appendString(nil, 5, append([]byte{1<<3 | 2, 2, 0, 0, 2<<3 | 2, 2, 0, 0}, columns...))...)
+		got := &flow.Batch{TCPFlags: []byte{9, 9}}
+		if err := DecodeBatch(p, got); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !slices.Equal(got.WireLength, []uint32{60, 61}) || !slices.Equal(got.TCPFlags, []byte{0, 0}) {
+			t.Errorf("%s: lengths %v, flags %v", name, got.WireLength, got.TCPFlags)
+		}
+	}
+}
+
 func FuzzDecodeBatch(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for i := range 8 {
@@ -225,6 +280,7 @@ func FuzzDecodeBatch(f *testing.F) {
 	f.Add([]byte("\x80\xe2\xcf\xaa\x30\x30")) // a field number that is too large
 	got := new(flow.Batch)
 	f.Fuzz(func(t *testing.T, p []byte) {
+		fuzzguard.Watch(t)
 		want, wantErr := batchOf(p)
 		err := DecodeBatch(p, got)
 		if (err == nil) != (wantErr == nil) {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 func line(l label, random byte, secret string) string {
@@ -86,6 +88,7 @@ func TestKeyLogConcurrently(t *testing.T) {
 func FuzzKeyLog(f *testing.F) {
 	f.Add([]byte(line(masterSecret, 1, strings.Repeat("ab", 48)) + "# x\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzguard.Watch(t)
 		k := NewKeyLog(2)
 		if n := k.Add(b); n < k.Connections() || k.Connections() > 2 {
 			t.Fatalf("%d secrets, %d connections", n, k.Connections())

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/quic"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -349,6 +350,7 @@ func FuzzQUIC(f *testing.F) {
 	f.Add(sealShort(keys, 1, "\x0a\x00\x05hello\x00"), sealShort(keys, 2, "\x0f\x00\x05\x02hi"))
 	f.Add([]byte("\xe0\x00\x00\x00\x01\x04dcid\x00\x05hello"), []byte{0x40})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
+		fuzzguard.Watch(t)
 		c, _ := openedQUIC()
 		var h heard
 		sink := h.sink()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4/internal/quicpacket"
 )
 
@@ -99,6 +100,7 @@ func TestStreamBytesAreBounded(t *testing.T) {
 func FuzzStreams(f *testing.F) {
 	f.Add([]byte("some frames, of two streams"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzguard.Watch(t)
 		var s streams
 		ended := map[streamID]bool{}
 		sink := Sink{Stream: func(side uint8, id uint64, p []byte, end bool) {

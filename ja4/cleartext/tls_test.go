@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -502,6 +503,7 @@ func FuzzTLS(f *testing.F) {
 	f.Add(sent[0], sent[1], uint16(100))
 	f.Add(sent[1], sent[0], uint16(0))
 	f.Fuzz(func(t *testing.T, a, b []byte, cut uint16) {
+		fuzzguard.Watch(t)
 		conn := NewTLS(keys)
 		at := min(int(cut), len(a))
 		for _, s := range []segment{{0, a[:at]}, {1, b}, {0, a[at:]}} {

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -295,6 +296,7 @@ func FuzzCertificate(f *testing.F) {
 	f.Add(richCertificate(f))
 	f.Add(certificateList(nil, richCertificate(f)))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzguard.Watch(t)
 		e, err := Certificate(b)
 		if err == nil {
 			if _, err := ja4.Parse(ja4.TypeJA4X, e.Value); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -257,6 +258,7 @@ func FuzzDHCP(f *testing.F) {
 	f.Add(dhcp6(1, option6(1, zeros(14)...), option6(3, with(zeros(12), option6(5, zeros(24)...))...)))
 	f.Add(relay(12, option6(9, dhcp6(1)...)))
 	f.Fuzz(func(t *testing.T, payload []byte) {
+		fuzzguard.Watch(t)
 		four, err4 := DHCP(payload)
 		six, err6 := DHCPv6(payload)
 		for _, r := range []struct {

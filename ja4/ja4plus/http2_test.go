@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -254,6 +255,7 @@ func FuzzHTTP2Stream(f *testing.F) {
 	f.Add([]byte(settings()+headers(1, 0x28, "\x01\x00\x00\x00\x00\x00"+getBlock+"\x00")+continuation(1, 4, "\x86")), uint8(3))
 	f.Add([]byte(settings()+headers(1, 4, "\x3f\xe1\xff\x03\x40\x01a\x01b\xbe")+frame(0, 9, 1, "\x01xy")), uint8(9))
 	f.Fuzz(func(t *testing.T, input []byte, step uint8) {
+		fuzzguard.Watch(t)
 		in := http2Preface + string(input)
 		whole, cut := feedHTTP2(in, len(in)), feedHTTP2(in, 1+int(step))
 		if !reflect.DeepEqual(whole, cut) {

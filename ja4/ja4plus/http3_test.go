@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -141,6 +142,7 @@ func FuzzHTTP3(f *testing.F) {
 	f.Add([]byte("\x21\x03abc"+frame3(1, section(huffmanField(":method", "GET")))), uint8(1))
 	f.Add([]byte(frame3(1, "\x02\x00\x80")), uint8(9))
 	f.Fuzz(func(t *testing.T, b []byte, step uint8) {
+		fuzzguard.Watch(t)
 		whole := feedHTTP3(string(b), len(b)+1)
 		if cut := feedHTTP3(string(b), int(step)+1); !reflect.DeepEqual(whole, cut) {
 			t.Fatalf("%+v at once, %+v in pieces of %d", whole, cut, int(step)+1)

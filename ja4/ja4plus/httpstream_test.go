@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -402,6 +403,7 @@ func FuzzHTTPStream(f *testing.F) {
 		f.Add([]byte(tt.input), uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, input []byte, step uint8) {
+		fuzzguard.Watch(t)
 		whole := feed(string(input))
 		var cuts []int
 		for at := 1 + int(step); at < len(input); at += 1 + int(step) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -116,6 +117,7 @@ func FuzzServerHello(f *testing.F) {
 	f.Add(byte('t'), serverHelloBody(0x0303, 0x1301, tlsExtension{0x0033, make([]byte, 36)}, tlsExtension{0x002b, []byte{3, 4}}))
 	f.Add(byte('d'), serverHelloBody(0xfefd, 0x1301))
 	f.Fuzz(func(t *testing.T, tr byte, body []byte) {
+		fuzzguard.Watch(t)
 		e, err := ServerHello(ja4.Transport(tr), body)
 		if err != nil {
 			if !errors.Is(err, ErrMalformed) {

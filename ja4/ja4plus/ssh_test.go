@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -247,6 +248,7 @@ func TestSSHSession(t *testing.T) {
 func FuzzSSHSession(f *testing.F) {
 	f.Add("c36s36_c55s75_c70s0", true, 5)
 	f.Fuzz(func(t *testing.T, value string, fromClient bool, payload int) {
+		fuzzguard.Watch(t)
 		SSHSessionType(value)
 		SSHInteractive(value)
 		w := NewSSHWindow(1, BareACKs{})

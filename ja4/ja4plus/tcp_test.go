@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 // options concatenates option bytes.
@@ -111,6 +113,7 @@ func FuzzSYN(f *testing.F) {
 	f.Add(uint16(1), []byte{1, 0, 0, 1, 0})
 	f.Add(uint16(1), []byte{2, 4, 0, 5, 8, 1})
 	f.Fuzz(func(t *testing.T, window uint16, o []byte) {
+		fuzzguard.Watch(t)
 		got := SYN(window, o)
 		if len(got) > 127 || strings.Count(got, "_") != 3 {
 			t.Errorf("SYN(%d, %x) = %s", window, o, got)

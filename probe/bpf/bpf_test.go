@@ -11,6 +11,7 @@ import (
 
 	xbpf "golang.org/x/net/bpf"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/probe/bpf"
 	"github.com/whorl-net/whorl/probe/capture"
 )
@@ -284,6 +285,7 @@ func FuzzCompile(f *testing.F) {
 	}
 	f.Add("((((tcp")
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzzguard.Watch(t)
 		for _, live := range []bool{false, true} {
 			prog, err := bpf.Compile(s, capture.Ethernet, live)
 			if err != nil {
@@ -311,6 +313,7 @@ func FuzzCompile(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	f.Add("2\n40 0 0 12\n6 0 0 262144\n")
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzzguard.Watch(t)
 		prog, err := bpf.Parse(strings.NewReader(s))
 		if err == nil && len(prog) == 0 {
 			t.Fatalf("%q: no program and no error", s)

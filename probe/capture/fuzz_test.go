@@ -5,6 +5,8 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 // fuzzSeeds are small files of every kind.
@@ -37,6 +39,7 @@ func FuzzRead(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzguard.Watch(t)
 		packets, secrets, err := drain(t, bytes.NewReader(data), len(data))
 		again, secretsAgain, errAgain := drain(t, iotest.OneByteReader(bytes.NewReader(data)), len(data))
 		if packets != again || secrets != secretsAgain || (err == nil) != (errAgain == nil) || err != nil && err.Error() != errAgain.Error() {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/probe/capture"
 )
 
@@ -33,6 +34,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(row)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzguard.Watch(t)
 		d := New(Config{MaxDatagrams: 4, MaxFragmentBytes: 128 << 10})
 		var out Packet
 		for time := int64(0); len(data) >= 3; time++ {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/probe/capture"
@@ -125,5 +126,8 @@ func FuzzEqualsGopacket(f *testing.F) {
 		f.Add(s)
 	}
 	r := newReference()
-	f.Fuzz(func(t *testing.T, data []byte) { r.compare(t, data) })
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzguard.Watch(t)
+		r.compare(t, data)
+	})
 }

@@ -632,10 +632,7 @@ func TestMark(t *testing.T) {
 
 // DHCP messages give an event each, on their own 5-tuple.
 func TestDHCP(t *testing.T) {
-	discover := make([]byte, 240, 300)
-	discover[0] = 1
-	copy(discover[236:], "\x63\x82\x53\x63")
-	discover = append(discover, 53, 1, 1, 55, 2, 1, 3, 255)
+	discover := dhcpDiscover()
 	p := decode.Packet{
 		Tuple: flow.Tuple{
 			Src: flow.AddrFrom4([4]byte{}), Dst: flow.AddrFrom4([4]byte{255, 255, 255, 255}),

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/probe/decode"
 )
 
@@ -86,6 +87,7 @@ func FuzzEngine(f *testing.F) {
 	keys := s.log(f)
 	f.Add(unscript(s.packets(1400)))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzguard.Watch(t)
 		const maxBytes, maxFlows = 32 << 10, 3
 		g := New(Config{MaxBytes: maxBytes, MaxFlows: maxFlows, SSHWindow: 3, Secrets: keys})
 		var out Result

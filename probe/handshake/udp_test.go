@@ -20,7 +20,10 @@ var quicDCID = []byte{1, 2, 3, 4, 5, 6, 7, 8}
 
 // quicInitial returns a datagram with one QUIC v1 Initial packet (RFC 9001
 // section 5) of the connection quicDCID that carries crypto data from offset 0.
-func quicInitial(from int, crypto []byte) []byte {
+func quicInitial(from int, crypto []byte) []byte { return quicInitialAt(from, 0, crypto) }
+
+// quicInitialAt is quicInitial from another offset.
+func quicInitialAt(from, offset int, crypto []byte) []byte {
 	salt, err := hex.DecodeString("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")
 	check(err)
 	secret, err := hkdf.Extract(sha256.New, quicDCID, salt)
@@ -41,7 +44,7 @@ func quicInitial(from int, crypto []byte) []byte {
 	aead, err := cipher.NewGCM(block)
 	check(err)
 
-	frames := []byte{6, 0}
+	frames := binary.BigEndian.AppendUint16([]byte{6}, 0x4000|uint16(offset))
 	frames = binary.BigEndian.AppendUint16(frames, 0x4000|uint16(len(crypto)))
 	frames = append(frames, crypto...)
 	frames = append(frames, make([]byte, max(0, 1150-len(frames)))...) // padding
@@ -49,8 +52,11 @@ func quicInitial(from int, crypto []byte) []byte {
 	header = append(header, 0, 0) // source connection id, token
 	header = binary.BigEndian.AppendUint16(header, 0x4000|uint16(2+len(frames)+aead.Overhead()))
 	number := len(header)
-	header = append(header, 0, 0)
-	packet := aead.Seal(header, expand(secret, "quic iv", 12), frames, header)
+	packetNumber := byte(offset >> 8)
+	header = append(header, 0, packetNumber)
+	nonce := expand(secret, "quic iv", 12)
+	nonce[11] ^= packetNumber
+	packet := aead.Seal(header, nonce, frames, header)
 
 	hp, err := aes.NewCipher(expand(secret, "quic hp", 16))
 	check(err)
@@ -158,11 +164,16 @@ func TestQUICGivesUp(t *testing.T) {
 
 // dtlsRecord returns a DTLS 1.2 record with one handshake message.
 func dtlsRecord(kind uint8, sequence uint8, body []byte) []byte {
-	b := []byte{22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, sequence, 0, 0}
-	n := []byte{byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body))}
-	b = append(append(b, kind), n...)
-	b = append(append(b, 0, sequence, 0, 0, 0), n...)
-	b = append(b, body...)
+	return dtlsFragment(kind, sequence, body, 0, len(body))
+}
+
+// dtlsFragment returns a DTLS 1.2 record with a part of a handshake message.
+func dtlsFragment(kind uint8, sequence uint8, body []byte, start, end int) []byte {
+	uint24 := func(n int) []byte { return []byte{byte(n >> 16), byte(n >> 8), byte(n)} }
+	b := []byte{22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, byte(start >> 8), sequence, 0, 0}
+	b = append(append(b, kind), uint24(len(body))...)
+	b = append(append(append(b, 0, sequence), uint24(start)...), uint24(end-start)...)
+	b = append(b, body[start:end]...)
 	binary.BigEndian.PutUint16(b[11:], uint16(len(b)-13))
 	return b
 }
@@ -221,4 +232,11 @@ func TestQUICJA4Only(t *testing.T) {
 	if g.used != 0 {
 		t.Errorf("%d bytes held", g.used)
 	}
+}
+
+func dhcpDiscover() []byte {
+	b := make([]byte, 240, 300)
+	b[0] = 1
+	copy(b[236:], "\x63\x82\x53\x63")
+	return append(b, 53, 1, 1, 55, 2, 1, 3, 255)
 }

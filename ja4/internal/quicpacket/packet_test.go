@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 // Truncated packet numbers are read as RFC 9000 appendix A.3 has them.
@@ -109,6 +111,7 @@ func FuzzEachFrame(f *testing.F) {
 	f.Add([]byte{0x06, 0, 2, 'h', 'i', 0x0f, 12, 0, 1, 'b'})
 	f.Add([]byte{0x03, 3, 0, 0, 0, 1, 2, 3, 0x18, 1, 0, 4, 1, 2, 3, 4})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzguard.Watch(t)
 		total := 0
 		EachFrame(b, func(_ uint64, data []byte) { total += len(data) }, func(_, _ uint64, data []byte, _ bool) { total += len(data) })
 		if total > len(b) {
@@ -120,6 +123,7 @@ func FuzzEachFrame(f *testing.F) {
 func FuzzParseLong(f *testing.F) {
 	f.Add([]byte("\xc0\x00\x00\x00\x01\x01a\x01b\x00\x04abcd"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzguard.Watch(t)
 		if p, ok := ParseLong(b); ok && p.All != nil && (len(p.All) > len(b) || p.Number > len(p.All)) {
 			t.Fatalf("%+v from %d bytes", p, len(b))
 		}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package fuzzguard
+
+const raceTime, raceMemory = 1, 1
