@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -20,7 +21,8 @@ import (
 // and another DecodeBatch may be used on it.
 func DecodeBatch(p []byte, b *flow.Batch) error {
 	b.Reset()
-	var d batchDecoder
+	d := decoderPool.Get().(*batchDecoder)
+	defer d.release()
 	if err := d.fields(p, b); err != nil {
 		return err
 	}
@@ -45,6 +47,17 @@ func DecodeBatch(p []byte, b *flow.Batch) error {
 type batchDecoder struct {
 	ipv4, ipv6, tcpFlags []byte
 	base, watermark      timestamp
+	shape, shapeLengths  []uint32
+	shapeFlags           []byte
+}
+
+var decoderPool = sync.Pool{New: func() any { return new(batchDecoder) }}
+
+// release gives d back with nothing of its batch but memory, of at most
+// flow.MaxBatchRows numbers.
+func (d *batchDecoder) release() {
+	*d = batchDecoder{shape: d.shape[:0], shapeLengths: d.shapeLengths[:0]}
+	decoderPool.Put(d)
 }
 
 func (d *batchDecoder) fields(p []byte, b *flow.Batch) error {
@@ -116,6 +129,16 @@ func (d *batchDecoder) packets(p []byte, b *flow.Batch) error {
 		case 6:
 			name = "packets.run_span_ns"
 			b.RunSpan, problem = decodeColumn(b.RunSpan, &f)
+		case 7:
+			name = "packets.shape"
+			d.shape, problem = decodeColumn(d.shape, &f)
+		case 8:
+			name = "packets.shape_length"
+			d.shapeLengths, problem = decodeColumn(d.shapeLengths, &f)
+		case 9:
+			if f.typ == protowire.BytesType {
+				d.shapeFlags = f.p
+			}
 		}
 		switch problem {
 		case columnBad:
@@ -217,7 +240,17 @@ func (d *batchDecoder) flows(b *flow.Batch) error {
 
 // rows completes the columns and checks them.
 func (d *batchDecoder) rows(b *flow.Batch) error {
-	b.TCPFlags = append(b.TCPFlags, d.tcpFlags[:min(len(d.tcpFlags), flow.MaxBatchRows+1)]...)
+	switch {
+	case len(d.shape) > 0:
+		if err := d.resolve(b); err != nil {
+			return err
+		}
+	case len(d.tcpFlags) == 0:
+		b.TCPFlags = slices.Grow(b.TCPFlags, len(b.WireLength))[:len(b.WireLength)]
+		clear(b.TCPFlags)
+	default:
+		b.TCPFlags = append(b.TCPFlags, d.tcpFlags[:min(len(d.tcpFlags), flow.MaxBatchRows+1)]...)
+	}
 	if err := checkLengths(b); err != nil {
 		return err
 	}
@@ -245,7 +278,7 @@ func decodeFingerprint(p []byte, b *flow.Batch) error {
 	var out flow.Fingerprint
 	// The last of a repeated field counts, so strings are made at the end.
 	var value, raw, serverName []byte
-	typ := int32(0)
+	typ, like := int32(0), uint64(0)
 	for len(p) > 0 {
 		f, rest, ok := nextField(p)
 		if !ok {
@@ -265,12 +298,28 @@ func decodeFingerprint(p []byte, b *flow.Batch) error {
 			raw = f.p
 		case f.isBytes(6):
 			serverName = f.p
+		case f.isVarint(7):
+			like = uint64(uint32(f.n))
 		default:
 			continue
 		}
 		if f.typ == protowire.BytesType && !utf8.Valid(f.p) {
 			return malformed(at("fingerprints", i)+fingerprintText[f.num], badUTF8)
 		}
+	}
+	if like > 0 {
+		switch {
+		case typ != 0 || len(value) > 0 || len(raw) > 0:
+			return malformed(at("fingerprints", i)+".like", "stands beside type, value or raw")
+		case like > uint64(i):
+			return malformed(at("fingerprints", i)+".like", "refers to element %d, want an earlier one", like-1)
+		case len(serverName) > flow.MaxServerNameLen:
+			return tooLong(i, 6, len(serverName), flow.MaxServerNameLen)
+		}
+		same := &b.Fingerprints[like-1]
+		out.Type, out.Value, out.Raw, out.ServerName = same.Type, same.Value, same.Raw, string(serverName)
+		b.Fingerprints = append(b.Fingerprints, out)
+		return nil
 	}
 	if typ <= 0 || typ >= int32(ja4.NumTypes) {
 		return malformed(at("fingerprints", i)+".type", "%d is not a fingerprint type", typ)

@@ -37,8 +37,13 @@ func AppendBatch(dst []byte, b *flow.Batch) []byte {
 	if len(b.Flow) > 0 {
 		dst = appendPackets(dst, b, order)
 	}
-	for i := range b.Fingerprints {
-		dst = appendFingerprint(dst, &b.Fingerprints[i], order)
+	if len(b.Fingerprints) > 0 {
+		l := likePool.Get().(*likes)
+		l.begin()
+		for i := range b.Fingerprints {
+			dst = appendFingerprint(dst, &b.Fingerprints[i], l.of(b.Fingerprints, i), order)
+		}
+		likePool.Put(l)
 	}
 	if b.Watermark != 0 {
 		dst = appendTime(dst, 7, b.Watermark)
@@ -140,10 +145,18 @@ func appendPackets(dst []byte, b *flow.Batch, order *flowIndex) []byte {
 		dst = appendRefs(dst, b.Flow, order)
 	}
 	dst = appendTimes(dst, b.Time)
-	dst = appendPacked(dst, 3, b.WireLength)
-	dst = appendString(dst, 4, b.TCPFlags)
+	s := shapePool.Get().(*shapes)
+	defer shapePool.Put(s)
+	shaped := s.find(b)
+	if !shaped {
+		dst = appendPacked(dst, 3, b.WireLength)
+		dst = appendString(dst, 4, b.TCPFlags)
+	}
 	dst = appendPacked(dst, 5, b.RunPackets)
 	dst = appendPacked(dst, 6, b.RunSpan)
+	if shaped {
+		dst = s.append(dst)
+	}
 	return finish(dst, start)
 }
 
@@ -177,14 +190,17 @@ func appendTimes(dst []byte, times []int64) []byte {
 	return finish(p[:n], start)
 }
 
-func appendFingerprint(dst []byte, f *flow.Fingerprint, order *flowIndex) []byte {
+func appendFingerprint(dst []byte, f *flow.Fingerprint, like uint64, order *flowIndex) []byte {
 	dst, start := open(dst, 6)
 	dst = appendUint(dst, 1, uint64(order.of(f.Flow)))
 	dst = appendUint(dst, 2, uint64(f.Row))
-	dst = appendUint(dst, 3, uint64(f.Type))
-	dst = appendText(dst, 4, f.Value)
-	dst = appendText(dst, 5, f.Raw)
+	if like == 0 {
+		dst = appendUint(dst, 3, uint64(f.Type))
+		dst = appendText(dst, 4, f.Value)
+		dst = appendText(dst, 5, f.Raw)
+	}
 	dst = appendText(dst, 6, f.ServerName)
+	dst = appendUint(dst, 7, like)
 	return finish(dst, start)
 }
 

@@ -20,7 +20,7 @@ import (
 
 func timestampOf(t int64) *timestamppb.Timestamp { return timestamppb.New(time.Unix(0, t)) }
 
-// messageOf is what AppendBatch is to write.
+// messageOf says what AppendBatch is to say, without shapes and likes.
 func messageOf(b *flow.Batch) *whorlv1.Batch {
 	m := &whorlv1.Batch{Sequence: b.Sequence}
 	index := make([]uint32, len(b.Flows))
@@ -104,6 +104,29 @@ func batchOf(p []byte) (*flow.Batch, error) {
 	}
 	pk := m.GetPackets()
 	rows := len(pk.GetFlow())
+	if len(pk.GetShape()) > 0 {
+		if len(pk.GetWireLength()) > 0 || len(pk.GetTcpFlags()) > 0 || len(pk.GetShape()) > flow.MaxBatchRows || len(pk.GetShapeLength()) > flow.MaxBatchRows {
+			return nil, errReference
+		}
+		if n := len(pk.GetShapeFlags()); n != 0 && n != len(pk.GetShapeLength()) {
+			return nil, errReference
+		}
+		for _, shape := range pk.GetShape() {
+			if int(shape) >= len(pk.GetShapeLength()) {
+				return nil, errReference
+			}
+			pk.WireLength = append(pk.WireLength, pk.GetShapeLength()[shape])
+			flags := byte(0)
+			if len(pk.GetShapeFlags()) > 0 {
+				flags = pk.GetShapeFlags()[shape]
+			}
+			pk.TcpFlags = append(pk.TcpFlags, flags)
+		}
+	} else if len(pk.GetShapeLength()) > flow.MaxBatchRows {
+		return nil, errReference
+	} else if len(pk.GetTcpFlags()) == 0 && len(pk.GetWireLength()) > 0 {
+		pk.TcpFlags = make([]byte, len(pk.GetWireLength()))
+	}
 	if rows > flow.MaxBatchRows || len(pk.GetTimeDeltaNs()) != rows || len(pk.GetWireLength()) != rows || len(pk.GetTcpFlags()) != rows {
 		return nil, errReference
 	}
@@ -134,7 +157,14 @@ func batchOf(p []byte) (*flow.Batch, error) {
 	if len(m.GetFingerprints()) > flow.MaxBatchFingerprints {
 		return nil, errReference
 	}
-	for _, f := range m.GetFingerprints() {
+	for i, f := range m.GetFingerprints() {
+		if like := f.GetLike(); like > 0 {
+			if f.GetType() != 0 || f.GetValue() != "" || f.GetRaw() != "" || int(like) > i {
+				return nil, errReference
+			}
+			same := m.GetFingerprints()[like-1]
+			f.Type, f.Value, f.Raw = same.GetType(), same.GetValue(), same.GetRaw()
+		}
 		if f.GetType() <= 0 || f.GetType() >= whorlv1.FingerprintType(ja4.NumTypes) || f.GetValue() == "" ||
 			len(f.GetValue()) > flow.MaxValueLen || len(f.GetRaw()) > flow.MaxRawLen ||
 			len(f.GetServerName()) > flow.MaxServerNameLen || int(f.GetFlow()) >= len(b.Flows) ||
@@ -173,12 +203,16 @@ func randomBatch(r *rand.Rand, rows int, sorted bool) *flow.Batch {
 	}
 	at := int64(1_700_000_000_000_000_000) + r.Int64N(1e9)
 	coalesce := r.IntN(3) == 0
+	lengths, clients := 1515, 1<<30
+	if r.IntN(3) > 0 { // as in real traffic, most lengths and most clients are alike
+		lengths, clients = 4, 4
+	}
 	for range rows {
 		at += r.Int64N(200_000) - 20_000
 		if r.IntN(50) == 0 {
 			at += r.Int64N(1e12)
 		}
-		b.AddPacket(uint32(r.IntN(flows)), r.IntN(2) == 0, at, uint32(r.IntN(1515)), uint8(r.IntN(32)))
+		b.AddPacket(uint32(r.IntN(flows)), r.IntN(2) == 0, at, uint32(40+r.IntN(lengths)), uint8(r.IntN(lengths)%32))
 		if coalesce {
 			b.RunPackets = append(b.RunPackets, 1+uint32(r.IntN(200)))
 			b.RunSpan = append(b.RunSpan, uint64(r.IntN(1e9)))
@@ -187,7 +221,7 @@ func randomBatch(r *rand.Rand, rows int, sorted bool) *flow.Batch {
 	for range rows / 20 {
 		row := r.IntN(rows)
 		f := flow.Fingerprint{Flow: b.Flow[row] >> 1, Row: uint32(row + 1), Event: ja4.Event{
-			Type: ja4.Type(1 + r.IntN(ja4.NumTypes-1)), Value: fmt.Sprintf("t13d1516h2_%012x_02713d6af862", r.Uint32())}}
+			Type: ja4.Type(1 + r.IntN(ja4.NumTypes-1)), Value: fmt.Sprintf("t13d1516h2_%012x_02713d6af862", r.IntN(clients))}}
 		if r.IntN(2) == 0 {
 			f.Row, f.Raw, f.ServerName = 0, "t13d1516h2_002f,0035_0005,000a", "www.example.com"
 		}
@@ -225,4 +259,13 @@ func mustMarshal(m proto.Message) []byte {
 		panic(err)
 	}
 	return p
+}
+
+// remarshal is what the generated code makes of p.
+func remarshal(p []byte) []byte {
+	m := new(whorlv1.Batch)
+	if err := proto.Unmarshal(p, m); err != nil {
+		panic(err)
+	}
+	return mustMarshal(m)
 }

@@ -604,22 +604,31 @@ func (x *Batch) GetLost() *Lost {
 }
 
 // Columns of equal length, at most 65536 rows; row i of each column belongs to
-// one packet, or to one run of packets.
+// one packet, or to one run of packets. Length and flags of a row come either
+// from wire_length and tcp_flags, or from shape: few pairs of them make up most
+// traffic, and then one byte says both.
 type Packets struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 2 x flow index + 1 if sent by the flow's destination.
 	Flow []uint32 `protobuf:"varint,1,rep,packed,name=flow,proto3" json:"flow,omitempty"`
 	// Nanoseconds since the row before (the first: since base_time); may be negative.
 	TimeDeltaNs []int64 `protobuf:"zigzag64,2,rep,packed,name=time_delta_ns,json=timeDeltaNs,proto3" json:"time_delta_ns,omitempty"`
-	// Bytes on the wire, link header included. A run holds the sum.
+	// Bytes on the wire, link header included. A run holds the sum. Empty when
+	// there is shape.
 	WireLength []uint32 `protobuf:"varint,3,rep,packed,name=wire_length,json=wireLength,proto3" json:"wire_length,omitempty"`
 	// TCP flags (RFC 9293 section 3.1, low 8 bits), 0 when not TCP. A run holds
-	// the OR. Empty = all 0.
+	// the OR. Empty = all 0, or shape says them.
 	TcpFlags []byte `protobuf:"bytes,4,opt,name=tcp_flags,json=tcpFlags,proto3" json:"tcp_flags,omitempty"`
 	// Packets in each run, at least 1; empty when not coalesced.
 	RunPackets []uint32 `protobuf:"varint,5,rep,packed,name=run_packets,json=runPackets,proto3" json:"run_packets,omitempty"`
 	// Nanoseconds from the first to the last packet of each run; empty when not coalesced.
-	RunSpanNs     []uint64 `protobuf:"varint,6,rep,packed,name=run_span_ns,json=runSpanNs,proto3" json:"run_span_ns,omitempty"`
+	RunSpanNs []uint64 `protobuf:"varint,6,rep,packed,name=run_span_ns,json=runSpanNs,proto3" json:"run_span_ns,omitempty"`
+	// Index into shape_length and shape_flags, instead of wire_length and tcp_flags.
+	Shape []uint32 `protobuf:"varint,7,rep,packed,name=shape,proto3" json:"shape,omitempty"`
+	// What wire_length would say of a row of this shape; at most 65536 shapes.
+	ShapeLength []uint32 `protobuf:"varint,8,rep,packed,name=shape_length,json=shapeLength,proto3" json:"shape_length,omitempty"`
+	// What tcp_flags would say of it: as many as shape_length, or none = all 0.
+	ShapeFlags    []byte `protobuf:"bytes,9,opt,name=shape_flags,json=shapeFlags,proto3" json:"shape_flags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -692,6 +701,27 @@ func (x *Packets) GetRunPackets() []uint32 {
 func (x *Packets) GetRunSpanNs() []uint64 {
 	if x != nil {
 		return x.RunSpanNs
+	}
+	return nil
+}
+
+func (x *Packets) GetShape() []uint32 {
+	if x != nil {
+		return x.Shape
+	}
+	return nil
+}
+
+func (x *Packets) GetShapeLength() []uint32 {
+	if x != nil {
+		return x.ShapeLength
+	}
+	return nil
+}
+
+func (x *Packets) GetShapeFlags() []byte {
+	if x != nil {
+		return x.ShapeFlags
 	}
 	return nil
 }
@@ -794,7 +824,10 @@ type FingerprintObservation struct {
 	// Unhashed form, when the type has one; at most 8192 bytes.
 	Raw string `protobuf:"bytes,5,opt,name=raw,proto3" json:"raw,omitempty"`
 	// SNI or Host, once per flow; at most 255 bytes.
-	ServerName    string `protobuf:"bytes,6,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	ServerName string `protobuf:"bytes,6,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	// 1 + the index of an earlier element of this batch with the same type, value
+	// and raw form, which are then unset here; 0 = they are here.
+	Like          uint32 `protobuf:"varint,7,opt,name=like,proto3" json:"like,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -869,6 +902,13 @@ func (x *FingerprintObservation) GetServerName() string {
 		return x.ServerName
 	}
 	return ""
+}
+
+func (x *FingerprintObservation) GetLike() uint32 {
+	if x != nil {
+		return x.Like
+	}
+	return 0
 }
 
 // How the probe is doing. All counters are cumulative over the session.
@@ -1867,7 +1907,7 @@ const file_whorl_v1_ingest_service_proto_rawDesc = "" +
 	"\apackets\x18\x05 \x01(\v2\x11.whorl.v1.PacketsR\apackets\x12D\n" +
 	"\ffingerprints\x18\x06 \x03(\v2 .whorl.v1.FingerprintObservationR\ffingerprints\x128\n" +
 	"\twatermark\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\twatermark\x12\"\n" +
-	"\x04lost\x18\b \x01(\v2\x0e.whorl.v1.LostR\x04lost\"\xc0\x01\n" +
+	"\x04lost\x18\b \x01(\v2\x0e.whorl.v1.LostR\x04lost\"\x9a\x02\n" +
 	"\aPackets\x12\x12\n" +
 	"\x04flow\x18\x01 \x03(\rR\x04flow\x12\"\n" +
 	"\rtime_delta_ns\x18\x02 \x03(\x12R\vtimeDeltaNs\x12\x1f\n" +
@@ -1876,13 +1916,17 @@ const file_whorl_v1_ingest_service_proto_rawDesc = "" +
 	"\ttcp_flags\x18\x04 \x01(\fR\btcpFlags\x12\x1f\n" +
 	"\vrun_packets\x18\x05 \x03(\rR\n" +
 	"runPackets\x12\x1e\n" +
-	"\vrun_span_ns\x18\x06 \x03(\x04R\trunSpanNs\"\x9a\x01\n" +
+	"\vrun_span_ns\x18\x06 \x03(\x04R\trunSpanNs\x12\x14\n" +
+	"\x05shape\x18\a \x03(\rR\x05shape\x12!\n" +
+	"\fshape_length\x18\b \x03(\rR\vshapeLength\x12\x1f\n" +
+	"\vshape_flags\x18\t \x01(\fR\n" +
+	"shapeFlags\"\x9a\x01\n" +
 	"\x04Lost\x12%\n" +
 	"\x0efirst_sequence\x18\x01 \x01(\x04R\rfirstSequence\x12#\n" +
 	"\rlast_sequence\x18\x02 \x01(\x04R\flastSequence\x12\x18\n" +
 	"\apackets\x18\x03 \x01(\x04R\apackets\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xb6\x01\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xca\x01\n" +
 	"\x16FingerprintObservation\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\rR\x04flow\x12\x10\n" +
 	"\x03row\x18\x02 \x01(\rR\x03row\x12-\n" +
@@ -1890,7 +1934,8 @@ const file_whorl_v1_ingest_service_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\tR\x05value\x12\x10\n" +
 	"\x03raw\x18\x05 \x01(\tR\x03raw\x12\x1f\n" +
 	"\vserver_name\x18\x06 \x01(\tR\n" +
-	"serverName\"\x83\x06\n" +
+	"serverName\x12\x12\n" +
+	"\x04like\x18\a \x01(\rR\x04like\"\x83\x06\n" +
 	"\vProbeReport\x129\n" +
 	"\n" +
 	"probe_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tprobeTime\x12)\n" +
