@@ -69,8 +69,10 @@ func ParseType(s string) (Type, error) {
 type TypeSet uint16
 
 // AllTypes holds every type that is not Optional; JA4Only the ones that are
-// not under the FoxIO License.
+// not under the FoxIO License; NoTypes none, where the zero TypeSet stands for
+// a default.
 const (
+	NoTypes  TypeSet = 1 // the bit of no type
 	AllTypes TypeSet = 1<<(TypeJA4D6+1) - 2
 	JA4Only  TypeSet = 1<<TypeJA4 | 1<<TypeJA4O
 )

@@ -35,18 +35,19 @@ const (
 	doingAnalyse       // in code of ours that looks at bytes of strangers
 )
 
-func newAnalyser(cfg *Config, share int) analyser {
+// newAnalyser returns one that has the given share of cfg's limits.
+func newAnalyser(cfg *Config, share, maxValueBytes int) analyser {
 	return analyser{
 		decoder: decode.New(decode.Config{Outer: cfg.Outer}),
-		engine:  newEngine(cfg, share),
+		engine:  newEngine(cfg, share, maxValueBytes),
 		onPanic: cfg.OnPanic,
 	}
 }
 
-func newEngine(cfg *Config, share int) *handshake.Engine {
+func newEngine(cfg *Config, share, maxValueBytes int) *handshake.Engine {
 	h := handshake.Config{
 		Types: cfg.Types, MaxFlows: cfg.MaxFlows, MaxBytes: cfg.MaxBytes, SSHWindow: cfg.SSHWindow,
-		Secrets: cfg.Secrets,
+		MaxValueBytes: maxValueBytes, Secrets: cfg.Secrets,
 	}
 	if cfg.Live && cfg.KeyFile != nil {
 		h.SecretsWait = secretsWait

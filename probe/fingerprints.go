@@ -7,13 +7,15 @@ import (
 	"io"
 	"math"
 
+	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/handshake"
 )
 
 // Fingerprints reads one source to its end and calls emit with every
 // fingerprint, in the order of the packets that completed them and, within a
-// packet, of their types; windows still open at the end come last. Of cfg it
+// packet, of their types; windows still open at the end come last. Values may
+// be longer than a batch could hold, up to flow.MaxRawLen. Of cfg it
 // heeds Types, Outer, Count, Secrets and the limits.
 //
 // It returns what it counted also with an error: the source's, emit's, or the
@@ -23,7 +25,7 @@ func Fingerprints(ctx context.Context, src capture.Source, cfg Config, emit func
 	if err := cfg.check(); err != nil {
 		return Totals{}, fmt.Errorf("fingerprints: %w", err)
 	}
-	f := &finder{analyser: newAnalyser(&cfg, 1), emit: emit, left: cfg.Count}
+	f := &finder{analyser: newAnalyser(&cfg, 1, flow.MaxRawLen), emit: emit, left: cfg.Count}
 	if cfg.Count == 0 {
 		f.left = math.MaxUint64
 	}

@@ -50,7 +50,7 @@ type worker struct {
 func newWorker(p *Probe, sources []capture.Source, share int) *worker {
 	w := &worker{
 		probe: p, sources: sources,
-		analyser: newAnalyser(&p.cfg, share),
+		analyser: newAnalyser(&p.cfg, share, flow.MaxValueLen),
 		batcher:  batcher{window: int64(p.cfg.Coalesce)},
 		pace:     pace{speed: p.cfg.Speed, retime: p.cfg.Retime},
 		newest:   math.MinInt64,

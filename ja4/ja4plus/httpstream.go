@@ -129,6 +129,56 @@ func (s *HTTPStream) Held() int {
 	return held
 }
 
+// An HTTPRest is what there is to know of an HTTPStream that holds no memory:
+// between two requests of HTTP/1, or within a body. It has 16 bytes and no
+// references, so it is the form to keep of a connection that is silent.
+type HTTPRest struct {
+	left   uint64
+	line   uint32
+	digits uint8
+	phases uint8 // of the stream, and of the body from bit 2 on
+	flags  uint8
+}
+
+const (
+	restChunked uint8 = 1 << iota
+	restBroken
+	restAfter
+	restOriginalOrder
+)
+
+// Rest returns what s is to be made of again by Resume. ok is false when s has
+// more to remember: a header block that is not complete, HTTP/2, the end.
+func (s *HTTPStream) Rest() (r HTTPRest, ok bool) {
+	if !s.Resting() {
+		return r, false
+	}
+	b := &s.body
+	r = HTTPRest{left: b.left, line: uint32(b.line), digits: b.digits, phases: uint8(s.phase) | uint8(b.phase)<<2}
+	for i, set := range [...]bool{b.chunked, b.broken, s.after, s.OriginalOrder} {
+		if set {
+			r.flags |= 1 << i
+		}
+	}
+	return r, true
+}
+
+// Resting reports whether Rest is possible.
+func (s *HTTPStream) Resting() bool { return s.phase <= phaseBody && len(s.head) == 0 }
+
+// Resume makes s, which may be any, the stream that r was taken of.
+func (s *HTTPStream) Resume(r HTTPRest) {
+	*s = HTTPStream{
+		OriginalOrder: r.flags&restOriginalOrder != 0,
+		phase:         httpPhase(r.phases & 3),
+		after:         r.flags&restAfter != 0,
+		body: bodySkip{
+			left: r.left, line: int(r.line), digits: r.digits, phase: chunkPhase(r.phases >> 2),
+			chunked: r.flags&restChunked != 0, broken: r.flags&restBroken != 0,
+		},
+	}
+}
+
 func (s *HTTPStream) stop(status HTTPStatus) HTTPStatus {
 	s.phase, s.status = phaseStopped, status
 	s.head, s.http2 = nil, nil

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
@@ -27,7 +28,11 @@ type outcome struct {
 
 // feed writes input to a new stream, cut at the given offsets, and goes on
 // behind each switch.
-func feed(input string, cuts ...int) outcome {
+func feed(input string, cuts ...int) outcome { return feedTo(false, input, cuts...) }
+
+// feedTo is feed, with a stream that is made anew of what it rests in behind
+// each piece, if asked to.
+func feedTo(rests bool, input string, cuts ...int) outcome {
 	var s HTTPStream
 	var o outcome
 	emit := func(e ja4.Event) { o.Raw = append(o.Raw, e.Raw) }
@@ -57,6 +62,10 @@ func feed(input string, cuts ...int) outcome {
 				return o
 			}
 			break
+		}
+		if r, ok := s.Rest(); ok && rests {
+			s = HTTPStream{body: bodySkip{left: 7, broken: true}}
+			s.Resume(r)
 		}
 		offset = cut
 	}
@@ -143,6 +152,9 @@ func TestHTTPStreamAtEverySplit(t *testing.T) {
 			}
 			if got := feed(tt.input, all...); !reflect.DeepEqual(got, tt.want) {
 				t.Fatalf("byte by byte\n got %+v\nwant %+v", got, tt.want)
+			}
+			if got := feedTo(true, tt.input, all...); !reflect.DeepEqual(got, tt.want) {
+				t.Fatalf("byte by byte, with rests\n got %+v\nwant %+v", got, tt.want)
 			}
 		})
 	}
@@ -396,6 +408,27 @@ func TestHTTPStreamBodyDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// A stream rests between requests and in bodies, and nowhere else.
+func TestHTTPStreamRests(t *testing.T) {
+	if n := unsafe.Sizeof(HTTPRest{}); n != 16 {
+		t.Errorf("an HTTPRest has %d bytes, want 16", n)
+	}
+	for input, want := range map[string]bool{
+		"":                                   true,
+		request("GET / HTTP/1.1", "Host: a"): true,
+		request("GET / HTTP/1.1", "Host: a") + "GET":            false,
+		request("POST / HTTP/1.1", "Content-Length: 9") + "abc": true,
+		http2Preface:   false,
+		"\x00\x00\x00": false,
+	} {
+		var s HTTPStream
+		s.Write([]byte(input), func(ja4.Event) {})
+		if _, ok := s.Rest(); ok != want {
+			t.Errorf("%q rests: %v, want %v", input, ok, want)
+		}
+	}
+}
+
 // FuzzHTTPStream: whatever the bytes, two ways to cut them give the same
 // events, and memory stays bounded.
 func FuzzHTTPStream(f *testing.F) {
@@ -411,6 +444,9 @@ func FuzzHTTPStream(f *testing.F) {
 		}
 		if got := feed(string(input), cuts...); !reflect.DeepEqual(got, whole) {
 			t.Errorf("in one piece %+v\nin steps of %d %+v", whole, step+1, got)
+		}
+		if got := feedTo(true, string(input), cuts...); !reflect.DeepEqual(got, whole) {
+			t.Errorf("in one piece %+v\nin steps of %d, with rests %+v", whole, step+1, got)
 		}
 		e, _, err := HTTPRequest(input)
 		if err == nil && (len(e.Value) != 51 || len(whole.Raw) == 0 || whole.Raw[0] != e.Raw) {

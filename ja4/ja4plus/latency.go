@@ -33,7 +33,7 @@ const (
 // to SYN-ACK the same for the server (JA4LS). The longer form of each adds half
 // the time that the first exchange of data takes.
 //
-// The zero TCPLatency is ready for use. It has 48 bytes and no references;
+// The zero TCPLatency is ready for use. It has 32 bytes and no references;
 // nothing but the returned strings is allocated. Not safe for concurrent use.
 //
 // Source: FoxIO's JA4L sheet and its withdrawn text. Of repeated packets the
@@ -41,8 +41,11 @@ const (
 // second. A negative difference, from packets captured out of order, gives no
 // value.
 type TCPLatency struct {
-	// a to e are capture times in nanoseconds.
-	a, b, c, d, e        int64
+	// Before C, server and client are the capture times of A and B in
+	// nanoseconds; from C on half of the times from A to B and from B to C in
+	// microseconds, negative when there is none. at is the capture time of D,
+	// then of E.
+	server, client, at   int64
 	clientTTL, serverTTL uint8
 	seen                 uint8
 }
@@ -61,9 +64,8 @@ func (l *TCPLatency) Packet(fromClient bool, flags uint8, payloadBytes int, capt
 			return l.exchange(fromClient, captureTime)
 		}
 	case l.seen&pointB != 0 && fromClient && flags&flagACK != 0:
-		l.c = captureTime
 		l.seen |= pointC
-		return l.handshake()
+		return l.handshake(captureTime)
 	case payloadBytes > 0 && l.seen&(pointA|pointB) == 0:
 		l.seen = latencyEnd // data before any SYN: the handshake was missed
 	}
@@ -79,27 +81,23 @@ func (l *TCPLatency) open(fromClient bool, flags uint8, captureTime int64, ttl u
 	switch {
 	case flags&flagRST != 0:
 	case fromClient && flags&flagACK == 0 && l.seen&pointA == 0:
-		l.a, l.clientTTL = captureTime, ttl
+		l.server, l.clientTTL = captureTime, ttl
 		l.seen |= pointA
 	case !fromClient && flags&flagACK != 0 && l.seen&pointB == 0:
-		l.b, l.serverTTL = captureTime, ttl
+		l.client, l.serverTTL = captureTime, ttl
 		l.seen |= pointB
 	}
 }
 
 // handshake returns the two-part values, at C.
-func (l *TCPLatency) handshake() (d Distances) {
+func (l *TCPLatency) handshake(c int64) (d Distances) {
 	if l.seen&pointA == 0 {
 		l.seen |= latencyEnd
 		return d
 	}
-	if l.c >= l.b {
-		d.Client = distance(l.b, l.c, l.clientTTL)
-	}
-	if l.b >= l.a {
-		d.Server = distance(l.a, l.b, l.serverTTL)
-	}
-	return d
+	a, b := l.server, l.client
+	l.server, l.client = halfMicroseconds(a, b), halfMicroseconds(b, c)
+	return Distances{Client: distance(l.client, l.clientTTL), Server: distance(l.server, l.serverTTL)}
 }
 
 // exchange takes a packet with payload behind C and returns the three-part
@@ -108,42 +106,51 @@ func (l *TCPLatency) handshake() (d Distances) {
 func (l *TCPLatency) exchange(fromClient bool, captureTime int64) (d Distances) {
 	switch {
 	case fromClient && l.seen&pointD == 0:
-		l.d = captureTime
+		l.at = captureTime
 		l.seen |= pointD
 	case !fromClient && l.seen&(pointD|pointE) == pointD:
-		l.e = captureTime
+		d.Server = exchangeDistance(l.server, l.serverTTL, halfMicroseconds(l.at, captureTime))
+		l.at = captureTime
 		l.seen |= pointE
-		if l.b >= l.a && l.e >= l.d {
-			d.Server = exchangeDistance(l.a, l.b, l.serverTTL, l.d, l.e)
-		}
 	case fromClient && l.seen&pointE != 0:
+		d.Client = exchangeDistance(l.client, l.clientTTL, halfMicroseconds(l.at, captureTime))
 		l.seen |= latencyEnd
-		if l.c >= l.b && captureTime >= l.e {
-			d.Client = exchangeDistance(l.b, l.c, l.clientTTL, l.e, captureTime)
-		}
 	}
 	return d
 }
 
-// distance returns half the time from one point to another in microseconds,
-// rounded down, and the TTL.
-func distance(from, to int64, ttl uint8) string {
-	return string(appendDistance(make([]byte, 0, 24), from, to, ttl))
+// distance returns half a time in microseconds and the TTL; "" for one below 0.
+func distance(half int64, ttl uint8) string {
+	if half < 0 {
+		return ""
+	}
+	var b [24]byte
+	return string(appendDistance(b[:0], half, ttl))
 }
 
 // exchangeDistance returns a distance with its third part.
-func exchangeDistance(from, to int64, ttl uint8, first, second int64) string {
-	b := appendDistance(make([]byte, 0, 44), from, to, ttl)
-	b = append(b, '_')
-	return string(strconv.AppendUint(b, halfMicroseconds(first, second), 10))
+func exchangeDistance(half int64, ttl uint8, exchange int64) string {
+	if half < 0 || exchange < 0 {
+		return ""
+	}
+	var b [44]byte
+	dst := appendDistance(b[:0], half, ttl)
+	dst = append(dst, '_')
+	return string(strconv.AppendInt(dst, exchange, 10))
 }
 
-func appendDistance(b []byte, from, to int64, ttl uint8) []byte {
-	b = strconv.AppendUint(b, halfMicroseconds(from, to), 10)
+func appendDistance(b []byte, half int64, ttl uint8) []byte {
+	b = strconv.AppendInt(b, half, 10)
 	b = append(b, '_')
 	return strconv.AppendUint(b, uint64(ttl), 10)
 }
 
-// halfMicroseconds returns half of to-from in microseconds, rounded down; to
-// is not before from. The difference of any two times fits 64 bits unsigned.
-func halfMicroseconds(from, to int64) uint64 { return (uint64(to) - uint64(from)) / 2000 }
+// halfMicroseconds returns half of to-from in microseconds, rounded down, and
+// -1 when to is before from. The difference of any two times fits 64 bits
+// unsigned, and half of it in microseconds 63.
+func halfMicroseconds(from, to int64) int64 {
+	if to < from {
+		return -1
+	}
+	return int64((uint64(to) - uint64(from)) / 2000)
+}

@@ -37,16 +37,14 @@ func (l *QUICLatency) Packet(fromClient bool, kind ja4.PacketKind, captureTime i
 		if l.seen&(pointA|pointB) == pointA {
 			l.b = captureTime
 			l.seen |= pointB
-			if l.b >= l.a {
-				d.Server = distance(l.a, l.b, ttl)
-			}
+			d.Server = distance(halfMicroseconds(l.a, l.b), ttl)
 		}
 	case kind == ja4.PacketHandshake && !fromClient:
 		l.c = captureTime
 		l.seen |= pointC
 	case kind == ja4.PacketHandshake:
-		if l.seen&(pointA|pointC) == pointA|pointC && captureTime >= l.c {
-			d.Client = distance(l.c, captureTime, l.clientTTL)
+		if l.seen&(pointA|pointC) == pointA|pointC {
+			d.Client = distance(halfMicroseconds(l.c, captureTime), l.clientTTL)
 		}
 		l.seen |= latencyEnd
 	}

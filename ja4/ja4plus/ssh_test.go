@@ -97,8 +97,9 @@ func TestNewSSHWindow(t *testing.T) {
 // The window against a slow, obvious count; memory stays within its bound.
 func TestSSHWindowModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
-	for round := range 200 {
-		w := NewSSHWindow(0, BareACKs{})
+	for round := range 60 {
+		size := []int{DefaultSSHWindow, 30, MaxSSHWindow}[round%3]
+		w := NewSSHWindow(size, BareACKs{})
 		var counts [2]map[int]int
 		var packets, acks [2]int
 		reset := func() {
@@ -115,8 +116,8 @@ func TestSSHWindowModel(t *testing.T) {
 			return best
 		}
 		reset()
-		spread := 1 + rng.IntN(1499)
-		for range 1000 {
+		spread := 1 + rng.IntN([]int{1499, 30, 3}[round/3%3])
+		for range 5000 {
 			side := rng.IntN(2)
 			if rng.IntN(3) == 0 {
 				acks[side]++
@@ -127,7 +128,7 @@ func TestSSHWindowModel(t *testing.T) {
 			counts[side][n]++
 			packets[side]++
 			e, ok := w.Packet(side == 0, 0x18, n)
-			if full := packets[0]+packets[1] == 200; full != ok {
+			if full := packets[0]+packets[1] == size; full != ok {
 				t.Fatalf("round %d: full %v, want %v", round, ok, full)
 			}
 			if ok {
@@ -137,8 +138,8 @@ func TestSSHWindowModel(t *testing.T) {
 				reset()
 			}
 		}
-		if held := w.Held(); held > 2*1024 {
-			t.Errorf("%d bytes held, want at most 2 KiB", held)
+		if held := w.Held(); size <= DefaultSSHWindow && held > 1024 {
+			t.Errorf("%d bytes held, want at most 1 KiB", held)
 		}
 	}
 }
@@ -149,7 +150,7 @@ func TestSSHWindowHoldsLengthsOnce(t *testing.T) {
 	for range 199 {
 		w.Packet(true, 0x18, 36)
 	}
-	if held := w.Held(); held > 32 {
+	if held := w.Held(); held > 2*sshBlock {
 		t.Errorf("%d bytes held for one length", held)
 	}
 }
@@ -158,7 +159,29 @@ func TestSSHWindowSurvivesAbsurdLengths(t *testing.T) {
 	w := NewSSHWindow(3, BareACKs{Client: 65535, Server: 65535})
 	w.Packet(true, 0, 1<<40)
 	w.Packet(true, 0, -5)
-	if e, ok := w.Flush(); !ok || e.Value != "c1048575s0_c1s0_c65535s65535" {
+	if e, ok := w.Flush(); !ok || e.Value != "c65535s0_c1s0_c65535s65535" {
+		t.Errorf("Flush = %+v, %v", e, ok)
+	}
+}
+
+// A window holds next to nothing of the one before it, and nothing once it was
+// flushed.
+func TestSSHWindowLetsGo(t *testing.T) {
+	w := NewSSHWindow(0, BareACKs{})
+	for n := range 200 {
+		w.Packet(true, 0x18, 100+n)
+	}
+	if held := w.Held(); held > sshBlock {
+		t.Errorf("%d bytes held behind a full window, want at most %d", held, sshBlock)
+	}
+	if w.Packet(true, 0x18, 36); w.Held() != sshBlock {
+		t.Errorf("%d bytes held for one length, want %d", w.Held(), sshBlock)
+	}
+	if w.Flush(); w.Held() != 0 {
+		t.Errorf("%d bytes held behind a flush", w.Held())
+	}
+	w.Packet(true, 0x18, 36)
+	if e, ok := w.Flush(); !ok || e.Value != "c36s0_c1s0_c0s0" {
 		t.Errorf("Flush = %+v, %v", e, ok)
 	}
 }

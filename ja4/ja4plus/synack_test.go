@@ -106,7 +106,9 @@ func TestStateSizes(t *testing.T) {
 		got, want uintptr
 	}{
 		{"SYNACKRetries", unsafe.Sizeof(SYNACKRetries{}), 32},
-		{"TCPLatency", unsafe.Sizeof(TCPLatency{}), 48},
+		{"TCPLatency", unsafe.Sizeof(TCPLatency{}), 32},
+		{"SSHWindow", unsafe.Sizeof(SSHWindow{}), 24},
+		{"sshCounts", unsafe.Sizeof(sshCounts{}), sshBlock},
 		{"QUICLatency", unsafe.Sizeof(QUICLatency{}), 32},
 	} {
 		if tt.got > tt.want {

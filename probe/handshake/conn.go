@@ -3,48 +3,41 @@ package handshake
 import (
 	"unsafe"
 
-	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/ja4plus"
 )
 
-// A conn is what is needed of a connection only as long as it may yield a
-// fingerprint. Most are gone once their handshake is over; SSH and HTTP keep
-// theirs.
+// A conn is what is needed of a connection while it may yield a fingerprint
+// with any packet. Most are gone once their handshake is over; what may come
+// later is kept in smaller forms, quiet and sshFlow.
 type conn struct {
-	key key
+	latency ja4plus.TCPLatency
+	retries ja4plus.SYNACKRetries
+	acks    ja4plus.BareACKs
 	// isn are the initial sequence numbers of sides 0 and 1, as far as known.
 	isn      [2]uint32
 	isnKnown [2]bool
 	// opened says that the first packet was a SYN or SYN-ACK, so that latency
 	// and retries have something to measure.
 	opened bool
+	// insideDone: inside has been there. started: streams has.
+	insideDone, started bool
+	// ssh is the sshFlow that this conn has turned out to be, 0 when none.
+	ssh uint32
 	// charged is what the conn holds of Config.MaxBytes.
 	charged int64
 
-	latency ja4plus.TCPLatency
-	retries ja4plus.SYNACKRetries
-	acks    ja4plus.BareACKs
-
-	// inside is nil when nothing in there is looked at (any more), insideDone
-	// says that it has been there.
-	inside     *opened
-	insideDone bool
-
 	streams *streams // nil when no payload is wanted (yet)
-	started bool     // streams has been there
-	ssh     *sshFlow
+	inside  *opened  // nil when nothing in there is looked at (any more)
 	quic    *quicFlow
 	dtls    *dtlsFlow
 }
 
 const (
-	connBytes   = int64(unsafe.Sizeof(conn{})) + 16
+	refBytes    = 4 // of a slab's free list
+	connBytes   = int64(unsafe.Sizeof(conn{})) + refBytes
 	streamBytes = int64(unsafe.Sizeof(streams{}))
-	sshBytes    = int64(unsafe.Sizeof(sshFlow{})+unsafe.Sizeof(ja4plus.SSHWindow{})) + 4*ja4plus.DefaultSSHWindow
 	quicBytes   = int64(unsafe.Sizeof(quicFlow{}))
 	dtlsBytes   = int64(unsafe.Sizeof(dtlsFlow{}))
-	tlsBytes    = int64(unsafe.Sizeof(ja4.TLSStream{}))
-	httpBytes   = int64(unsafe.Sizeof(ja4plus.HTTPStream{}))
 )
 
 // bytes returns the memory that c holds.
@@ -59,9 +52,6 @@ func (c *conn) bytes() int64 {
 	if c.inside != nil {
 		n += c.inside.bytes()
 	}
-	if c.ssh != nil {
-		n += sshBytes
-	}
 	if c.quic != nil {
 		n += quicBytes + int64(c.quic.flow.Held())
 		if c.quic.opened != nil {
@@ -74,52 +64,59 @@ func (c *conn) bytes() int64 {
 	return n
 }
 
-// conn returns the conn of e and makes one when it has none; nil when there is
-// no memory for it.
+// connOf returns the conn of e and makes one when e has none; nil when there
+// is no memory for it.
 func (g *Engine) connOf(e *entry) *conn {
 	if e.flags&flagConn != 0 {
-		return g.conns[e.ref-1]
+		return g.conns.at(e.ref)
 	}
 	if g.used+connBytes > g.cfg.MaxBytes && !g.reclaim(connBytes) {
 		g.stats.GivenUp[ReasonMemory]++
 		return nil
 	}
-	c := &conn{key: e.key, charged: connBytes}
-	if e.flags&flagISN != 0 {
+	isn, known := e.ref, e.flags&flagISN != 0
+	c := g.addConn(e)
+	if known {
 		side := e.clientSide()
-		c.isn[side], c.isnKnown[side] = e.ref, true
+		c.isn[side], c.isnKnown[side] = isn, true
 	}
-	g.used += connBytes
-	var i uint32
-	if n := len(g.free); n > 0 {
-		i = g.free[n-1]
-		g.free = g.free[:n-1]
-		g.conns[i] = c
-	} else {
-		i = uint32(len(g.conns))
-		g.conns = append(g.conns, c)
-	}
-	e.ref = i + 1
-	e.flags |= flagConn
 	return c
 }
 
-// entryOf returns the entry of c, which it has as long as it lives.
-func (g *Engine) entryOf(c *conn) *entry { return g.table.find(&c.key, g.table.hash(&c.key)) }
+// addConn gives e, which has no state, a new conn.
+func (g *Engine) addConn(e *entry) *conn {
+	e.ref = g.conns.add()
+	e.flags |= flagConn
+	c := g.conns.at(e.ref)
+	c.charged = connBytes
+	g.used += connBytes
+	return c
+}
 
-// release frees the conn of e. A client's sequence number stays in the entry.
+// release frees the state of e. A client's sequence number stays in the entry.
 func (g *Engine) release(e *entry) {
-	i := e.ref - 1
-	c := g.conns[i]
-	if c.ssh != nil {
-		g.ssh[c.ssh.list].remove(c)
+	isn, known := g.clientISN(e)
+	switch e.flags & flagState {
+	case flagConn:
+		c := g.conns.at(e.ref)
+		g.used -= c.charged
+		if c.streams != nil {
+			g.shelf.put(c.streams)
+		}
+		g.conns.remove(e.ref)
+	case flagQuiet:
+		g.used -= quietBytes
+		g.quiets.remove(e.ref)
+	case flagSSH:
+		s := g.sshs.at(e.ref)
+		g.used -= s.bytes()
+		g.ssh[s.list].remove(&g.sshs, e.ref)
+		g.sshs.remove(e.ref)
 	}
-	g.used -= c.charged
-	g.conns[i] = nil
-	g.free = append(g.free, i)
-	e.flags &^= flagConn | flagHeld | flagISN
-	if client := e.clientSide(); c.isnKnown[client] {
-		e.ref = c.isn[client]
+	e.ref = 0
+	e.flags &^= flagState | flagISN
+	if known {
+		e.ref = isn
 		e.flags |= flagISN
 	}
 }
@@ -142,23 +139,24 @@ func (g *Engine) giveUp(e *entry, why Reason) {
 	e.flags |= flagDone
 }
 
-// reclaimSample is how many conns a call of reclaim looks at.
-const reclaimSample = 32
+// reclaimSample is how many flows a call of reclaim looks at.
+const reclaimSample = 64
 
 // reclaim makes room for n bytes by giving up connections that only one end
 // has spoken on: a flood of SYNs must not blind the probe for the rest. It
 // reports whether there is room now.
 func (g *Engine) reclaim(n int64) bool {
-	for range min(reclaimSample, len(g.conns)) {
-		if g.connHand++; g.connHand >= len(g.conns) {
-			g.connHand = 0
+	at := &g.reclaimed
+	for range reclaimSample {
+		if at.index++; at.index >= segmentEntries {
+			at.index = 0
+			at.segment++
 		}
-		c := g.conns[g.connHand]
-		if c == nil || c == g.c {
-			continue
+		if at.segment >= len(g.table.segments) {
+			at.segment = 0
 		}
-		e := g.entryOf(c)
-		if e.twoWay() {
+		e := &g.table.segments[at.segment].entries[at.index]
+		if e.flags&flagState == 0 || e == g.e || e.twoWay() {
 			continue
 		}
 		g.giveUp(e, ReasonMemory)

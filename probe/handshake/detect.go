@@ -104,13 +104,15 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 		g.beginSSH(c)
 		return nil
 	case protocolTLS:
-		s.tls = new(ja4.TLSStream)
+		s.tlsState = ja4.TLSStream{}
+		s.tls = &s.tlsState
 		s.http = nil
 		g.beginOpened(c)
 		c.streams[side^1].paused = false
 	case protocolHTTP:
 		if s.http == nil {
-			s.http = &ja4plus.HTTPStream{OriginalOrder: g.types.Has(ja4.TypeJA4HRO)}
+			s.httpState = ja4plus.HTTPStream{OriginalOrder: g.types.Has(ja4.TypeJA4HRO)}
+			s.http = &s.httpState
 		}
 		s.httpRuns = true
 		// The answers say nothing, until they follow a CONNECT or an Upgrade.

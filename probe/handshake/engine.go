@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -30,12 +31,18 @@ type Config struct {
 	Types ja4.TypeSet
 	// MaxFlows bounds the conversations known at once; 0 means
 	// DefaultMaxFlows. Beyond it the one that matters least of a few is
-	// forgotten. A flow costs 64 bytes, and the table is at least 3/8 full.
+	// forgotten. A flow costs 64 bytes, and the table is at least 3/8 full. One
+	// that may still yield something costs 84 bytes more while it holds no bytes
+	// of its connection (HTTP/1 between requests), some 108 to 140 with SSH.
 	MaxFlows int
 	// MaxBytes bounds the memory of all fingerprint states together, segments
 	// held for reassembly included; 0 means DefaultMaxBytes. A flow that
 	// would go beyond it is not fingerprinted (further).
 	MaxBytes int64
+	// MaxValueBytes bounds a fingerprint's value; a longer one is left out and
+	// counted. Only those in original order with everything spelled out are
+	// ever longer than 0's flow.MaxValueLen, which is what a batch can hold.
+	MaxValueBytes int
 	// SSHWindow is the number of SSH packets per JA4SSH, at most
 	// ja4plus.MaxSSHWindow; 0 means ja4plus.DefaultSSHWindow.
 	SSHWindow int
@@ -119,14 +126,16 @@ type Engine struct {
 	idle  [numTimeouts]int32 // in coarse time
 	sweep sweep
 
-	conns    []*conn // by entry.ref-1; nil is free
-	free     []uint32
-	connHand int
-	used     int64 // bytes charged by conns
-	ssh      [numSSHLists]sshList
-	sshAfter [numSSHLists]int64 // the silence after which a list is left
-	sshDue   int64              // no list is left before
-	sshCount uint64
+	// What is known of flows beside their entries, by entry.ref.
+	conns     slab[conn]
+	quiets    slab[quiet]
+	sshs      slab[sshFlow]
+	shelf     shelf[streams]
+	used      int64 // bytes that they are charged with
+	reclaimed place // where reclaim looked last
+	ssh       [numSSHLists]sshList
+	sshAfter  [numSSHLists]int64 // the silence after which a list is left
+	sshDue    int64              // no list is left before
 
 	// The packet in work, for the callbacks below, which are made once so
 	// that no packet allocates a closure.
@@ -148,6 +157,7 @@ func New(cfg Config) *Engine {
 	setDefault(&cfg.Types, ja4.AllTypes)
 	setDefault(&cfg.MaxFlows, DefaultMaxFlows)
 	setDefault(&cfg.MaxBytes, DefaultMaxBytes)
+	setDefault(&cfg.MaxValueBytes, flow.MaxValueLen)
 	setDefault(&cfg.TCPIdle, DefaultTCPIdle)
 	setDefault(&cfg.TCPHalfOpen, DefaultTCPHalfOpen)
 	setDefault(&cfg.TCPLinger, DefaultTCPLinger)
@@ -215,7 +225,7 @@ func (g *Engine) Packet(p *decode.Packet, out *Result) {
 		clear(out.Ended)
 		out.Events, out.Ended = out.Events[:0], out.Ended[:0]
 	}
-	g.p, g.out, g.c = p, out, nil
+	g.p, g.out, g.e, g.c = p, out, nil, nil
 	now := coarse(p.Time)
 	if p.Time > g.sshDue {
 		g.endSSH(p.Time)
@@ -229,14 +239,20 @@ func (g *Engine) Packet(p *decode.Packet, out *Result) {
 	h := g.table.hash(&k)
 	e := g.table.find(&k, h)
 	if e != nil && e.idleFor(now) > g.idle[e.timeout()] {
+		g.stats.Expired++
 		g.restart(e)
 	}
 	if e == nil {
 		e = g.open(&k, h, side, now)
 	}
-	g.side = side
-	if p.Tuple.Protocol == flow.TCP && isSYN(p.TCPFlags) {
-		g.begin(e)
+	g.e, g.side = e, side
+	if p.TCPFlags&flow.SYN != 0 && p.Tuple.Protocol == flow.TCP {
+		switch {
+		case isSYN(p.TCPFlags):
+			g.begin(e)
+		case isSYNACK(p.TCPFlags):
+			g.beginACK(e)
+		}
 	}
 	e.seen = now
 	e.packets += 1 + uint64(len(p.Held))
@@ -258,26 +274,28 @@ func (g *Engine) Packet(p *decode.Packet, out *Result) {
 }
 
 // Finish ends all connections, calls emit with the fingerprints of windows
-// that were still open, in the order in which their connections began, and
+// that were still open, in the order of their connections' last packets, and
 // leaves the engine empty but for its counters.
 func (g *Engine) Finish(emit func(EndEvent)) {
 	var out Result
 	g.out = &out
-	open := make([]*conn, 0, 16)
-	for _, c := range g.conns {
-		if c != nil && c.ssh != nil {
-			open = append(open, c)
-		}
+	open := make([]uint32, 0, 16)
+	for ref := g.ssh[sshOpen].head; ref != 0; ref = g.sshs.at(ref).after {
+		open = append(open, ref)
 	}
-	slices.SortFunc(open, func(a, b *conn) int { return int(a.ssh.number) - int(b.ssh.number) })
-	for _, c := range open {
-		g.flushSSH(c, g.entryOf(c))
+	for ref := g.ssh[sshClosed].head; ref != 0; ref = g.sshs.at(ref).after {
+		open = append(open, ref)
+	}
+	slices.SortStableFunc(open, func(a, b uint32) int { return cmp.Compare(g.sshs.at(a).lastTime, g.sshs.at(b).lastTime) })
+	for _, ref := range open {
+		g.flushSSH(g.entryOf(ref))
 	}
 	for _, e := range out.Ended {
 		emit(e)
 	}
 	g.table.reset()
-	g.conns, g.free, g.used, g.connHand, g.sweep = nil, nil, 0, 0, sweep{}
+	g.conns, g.quiets, g.sshs, g.shelf = slab[conn]{}, slab[quiet]{}, slab[sshFlow]{}, shelf[streams]{}
+	g.used, g.reclaimed, g.sweep = 0, place{}, sweep{}
 	g.ssh, g.sshDue = [numSSHLists]sshList{}, math.MaxInt64
 }
 
@@ -306,12 +324,11 @@ func (g *Engine) open(k *key, h uint64, side uint8, now uint32) *entry {
 // end takes leave of the connection of e: its open window is an event of the
 // past, its state is freed. The entry stays.
 func (g *Engine) end(e *entry) {
-	if e.flags&flagConn == 0 {
+	if e.flags&flagState == 0 {
 		return
 	}
-	c := g.conns[e.ref-1]
-	if c.ssh != nil {
-		g.flushSSH(c, e)
+	if e.flags&flagSSH != 0 {
+		g.flushSSH(e)
 	}
 	g.release(e)
 }
@@ -332,7 +349,7 @@ func (g *Engine) event(ev ja4.Event) {
 	if ev.Value == "" || !g.types.Has(ev.Type) {
 		return
 	}
-	if len(ev.Value) > flow.MaxValueLen {
+	if len(ev.Value) > g.cfg.MaxValueBytes {
 		g.stats.GivenUp[ReasonOversize]++
 		return
 	}

@@ -45,14 +45,19 @@ func (e *entry) timeout() int {
 // its last packet.
 func (e *entry) idleFor(now uint32) int32 { return int32(now - e.seen) }
 
+// A place is an entry of the table, or was one.
+type place struct {
+	segment int
+	index   uint32
+}
+
 // sweep is the place of a hand that goes over the table and forgets what has
 // been silent for too long. The hand only saves memory: a packet that finds an
 // entry beyond its timeout starts a new connection whether it was swept or not.
 type sweep struct {
-	segment int
-	index   uint32
-	last    uint32
-	debt    int // entries to look at
+	place
+	last uint32
+	debt int // entries to look at
 }
 
 const (
@@ -64,10 +69,11 @@ const (
 // pays for.
 func (g *Engine) sweepSome(now uint32) {
 	s := &g.sweep
-	if now != s.last {
+	// Times may go back and forth a little, and time that has passed is paid
+	// for once. A jump back is another clock.
+	if passed := int32(now - s.last); passed > 0 || passed < -sweepRound {
 		total := len(g.table.segments) * segmentEntries
-		passed := min(max(int32(now-s.last), 0), sweepRound)
-		s.debt = min(s.debt+total*int(passed)/sweepRound, total)
+		s.debt = min(s.debt+total*int(min(max(passed, 0), sweepRound))/sweepRound, total)
 		s.last = now
 	}
 	if s.debt == 0 {
@@ -83,7 +89,8 @@ func (g *Engine) sweepSome(now uint32) {
 		e := &seg.entries[s.index]
 		// What moves up into the place of a removed entry waits for the next
 		// round.
-		if e.flags != 0 && e.flags&flagHeld == 0 && e.idleFor(now) > g.idle[e.timeout()] {
+		if e.flags != 0 && e.flags&flagSSH == 0 && e.idleFor(now) > g.idle[e.timeout()] {
+			g.stats.Expired++
 			g.end(e)
 			g.table.removeAt(seg, s.index)
 		}

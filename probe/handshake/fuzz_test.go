@@ -101,6 +101,9 @@ func FuzzEngine(f *testing.F) {
 					t.Fatalf("event %d of %+v", i, out.Events)
 				}
 			}
+			if g.used > maxBytes || g.table.live > maxFlows {
+				t.Fatalf("%d bytes, %d flows held", g.used, g.table.live)
+			}
 			checkEngine(t, g)
 		})
 		g.Finish(func(EndEvent) {})
@@ -112,34 +115,44 @@ func FuzzEngine(f *testing.F) {
 
 // checkEngine fails if the parts of g contradict each other.
 func checkEngine(t *testing.T, g *Engine) {
-	if g.used > g.cfg.MaxBytes || g.table.live > g.cfg.MaxFlows {
-		t.Fatalf("%d bytes, %d flows held", g.used, g.table.live)
+	t.Helper()
+	sum, conns, quiets, ssh := int64(0), 0, 0, 0
+	for _, segment := range g.table.segments {
+		for i := range segment.entries {
+			e := &segment.entries[i]
+			switch e.flags & flagState {
+			case 0:
+			case flagConn:
+				c := g.conns.at(e.ref)
+				if c.ssh != 0 {
+					t.Fatalf("a conn is SSH: %+v", c)
+				}
+				conns++
+				sum += c.bytes()
+			case flagQuiet:
+				quiets++
+				sum += quietBytes
+			case flagSSH:
+				if g.entryOf(e.ref) != e {
+					t.Fatalf("SSH connection %d has another entry than %+v", e.ref, e)
+				}
+				ssh++
+				sum += g.sshs.at(e.ref).bytes()
+			default:
+				t.Fatalf("entry %+v has more than one state", e)
+			}
+		}
 	}
-	sum, conns, ssh := int64(0), 0, 0
-	for i, c := range g.conns {
-		if c == nil {
-			continue
-		}
-		conns++
-		sum += c.bytes()
-		e := g.entryOf(c)
-		if e == nil || e.flags&flagConn == 0 || e.ref != uint32(i+1) {
-			t.Fatalf("conn %d has entry %+v", i, e)
-		}
-		if c.ssh != nil {
-			ssh++
-		}
-		if (c.ssh != nil) != (e.flags&flagHeld != 0) {
-			t.Fatalf("conn %d is SSH: %v, its entry has flags %b", i, c.ssh != nil, e.flags)
-		}
+	if sum != g.used {
+		t.Fatalf("%d bytes charged, %d held", g.used, sum)
 	}
-	if sum != g.used || conns+len(g.free) != len(g.conns) {
-		t.Fatalf("%d bytes charged, %d held; %d conns and %d free of %d", g.used, sum, conns, len(g.free), len(g.conns))
+	if conns != g.conns.live || quiets != g.quiets.live || ssh != g.sshs.live {
+		t.Fatalf("%d, %d, %d states in use, %d, %d, %d have an entry", g.conns.live, g.quiets.live, g.sshs.live, conns, quiets, ssh)
 	}
 	for i := range g.ssh {
-		var last *conn
-		for c := g.ssh[i].head; c != nil; last, c = c, c.ssh.next {
-			if c.ssh.prev != last || int(c.ssh.list) != i {
+		last := uint32(0)
+		for ref := g.ssh[i].head; ref != 0; last, ref = ref, g.sshs.at(ref).after {
+			if s := g.sshs.at(ref); s.prev != last || int(s.list) != i {
 				t.Fatalf("SSH list %d is torn", i)
 			}
 			ssh--

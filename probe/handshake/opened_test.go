@@ -365,8 +365,8 @@ func TestServerDataIsNotOpened(t *testing.T) {
 	for _, p := range s.packets(1400) {
 		g.Packet(&p, &out)
 	}
-	c := g.conns[0]
-	serverSide := g.entryOf(c).clientSide() ^ 1
+	c := g.conns.at(1)
+	serverSide := g.e.clientSide() ^ 1
 	if !c.streams[serverSide].done || c.streams[serverSide^1].done {
 		t.Errorf("server is done: %t, client is: %t", c.streams[serverSide].done, c.streams[serverSide^1].done)
 	}

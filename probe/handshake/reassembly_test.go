@@ -221,49 +221,58 @@ func TestHold(t *testing.T) {
 	})
 }
 
-// coverage says of each range whether any of it is new, as long as there are
-// not more holes than it keeps.
-func TestCoverage(t *testing.T) {
+// An SSH connection says of each range whether any of it is new, as long as
+// there are not more holes than it keeps.
+func TestFresh(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const base = 0xffff_ff80
-		c := coverage{next: base, known: true}
+		s := sshFlow{next: [2]uint32{1: base}, nextKnown: [2]bool{1: true}}
+		holes := func() []struct{ from, to uint32 } {
+			if s.more == nil {
+				return nil
+			}
+			m := &s.more.missing[1]
+			return m.ranges[:m.n]
+		}
 		seen := map[uint32]bool{}
 		for i := range uint32(300) {
 			seen[base-1-i] = true
 		}
 		for range rapid.IntRange(0, 60).Draw(t, "ranges") {
 			// Near the front, so that there are few holes at a time.
-			seq := c.next - 40 + rapid.Uint32Range(0, 60).Draw(t, "offset")
+			seq := s.next[1] - 40 + rapid.Uint32Range(0, 60).Draw(t, "offset")
 			n := rapid.Uint32Range(1, 30).Draw(t, "bytes")
-			if int(c.n) == len(c.missing) {
-				for i := range c.n { // fill them
-					m := c.missing[i]
+			if h := holes(); len(h) == len(missing{}.ranges) { // fill them
+				for _, m := range h {
 					for q := m.from; q != m.to; q++ {
 						seen[q] = true
 					}
 				}
-				c.n = 0
+				s.more = nil
 			}
 			fresh := false
 			for q := seq; q != seq+n; q++ {
 				fresh = fresh || !seen[q]
 				seen[q] = true
 			}
-			holes := c.n
-			if got := c.add(seq, n); got != fresh {
+			before0 := len(holes())
+			if got := s.fresh(1, seq, n); got != fresh {
 				t.Fatalf("range of %d at %#x is new: %v, want %v", n, seq, got, fresh)
 			}
 			// A range in the middle of a hole leaves only what is behind it.
-			if c.n <= holes {
-				for q := c.next - 100; q != c.next; q++ {
-					missing := slices.ContainsFunc(c.missing[:c.n], func(m struct{ from, to uint32 }) bool {
+			if len(holes()) <= before0 {
+				for q := s.next[1] - 100; q != s.next[1]; q++ {
+					hole := slices.ContainsFunc(holes(), func(m struct{ from, to uint32 }) bool {
 						return !before(q, m.from) && before(q, m.to)
 					})
-					if !missing {
+					if !hole {
 						seen[q] = true
 					}
 				}
 			}
+		}
+		if s.more != nil && len(holes()) == 0 {
+			t.Fatal("nothing is missing, and memory is held for it")
 		}
 	})
 }

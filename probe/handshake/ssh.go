@@ -2,23 +2,49 @@ package handshake
 
 import (
 	"math"
+	"unsafe"
 
 	"github.com/whorl-net/whorl/ja4/ja4plus"
 )
 
 // An sshFlow is an SSH connection: its window, and what tells new payload from
-// payload that was sent again. Its bytes are not looked at.
+// payload that was sent again. Its bytes are not looked at. It has 72 bytes.
 type sshFlow struct {
-	window *ja4plus.SSHWindow
-	sent   [2]coverage // by side
-	number uint64      // in order of beginning
-
-	// The last packet, for a window that time closes.
+	hash   uint64 // of its entry
+	window ja4plus.SSHWindow
+	// lastTime is the capture time of the last packet, for a window that time
+	// closes.
 	lastTime int64
-	lastNum  uint64
+	more     *sshMore  // nil when there is nothing
+	next     [2]uint32 // sequence numbers behind what was seen, by side
+	isn      uint32    // of the client
 
-	list       uint8
-	prev, next *conn
+	prev, after uint32 // in the list
+	list        uint8
+	nextKnown   [2]bool
+	isnKnown    bool
+}
+
+// An sshMore is what an SSH connection needs at its beginning and while bytes
+// of it are missing.
+type sshMore struct {
+	opening bool // latency and retries have something to measure
+	latency ja4plus.TCPLatency
+	retries ja4plus.SYNACKRetries
+	missing [2]missing // by side
+}
+
+const (
+	sshBytes     = int64(unsafe.Sizeof(sshFlow{})) + refBytes
+	sshMoreBytes = int64(unsafe.Sizeof(sshMore{}))
+)
+
+func (s *sshFlow) bytes() int64 {
+	n := sshBytes + int64(s.window.Held())
+	if s.more != nil {
+		n += sshMoreBytes
+	}
+	return n
 }
 
 // The lists of SSH connections, each in order of their last packets.
@@ -31,7 +57,7 @@ const (
 
 const portSSH = 22
 
-// beginSSH makes c an SSH connection.
+// beginSSH makes c an SSH connection once the packet in work is done with.
 func (g *Engine) beginSSH(c *conn) {
 	e := g.e
 	if e.evidence() < evidencePort {
@@ -41,31 +67,68 @@ func (g *Engine) beginSSH(c *conn) {
 			}
 		}
 	}
-	g.sshCount++
-	c.ssh = &sshFlow{window: ja4plus.NewSSHWindow(g.cfg.SSHWindow, c.acks), number: g.sshCount}
+	c.ssh = g.sshs.add()
+	f := g.sshs.at(c.ssh)
+	f.hash = g.table.hash(&e.key)
 	for side := range c.streams {
 		if s := &c.streams[side]; s.started {
-			c.ssh.sent[side] = coverage{next: s.next, known: true}
+			f.next[side], f.nextKnown[side] = s.next, true
 		}
 	}
 	// The segment that told is in order; it is yet to be counted.
-	c.ssh.sent[g.side].next = g.p.Seq
-	c.streams = nil
-	e.flags |= flagHeld
-	g.ssh[sshOpen].pushBack(c)
-	g.sshDue = min(g.sshDue, g.p.Time+g.sshAfter[sshOpen])
+	f.next[g.side] = g.p.Seq
+	g.shelf.put(c.streams)
+	c.streams, c.inside = nil, nil
 }
 
-// sshPacket counts the packet in work.
-func (g *Engine) sshPacket(e *entry, c *conn) {
-	p, s := g.p, c.ssh
-	s.lastTime, s.lastNum = p.Time, e.packets
-	if e.closed() {
-		g.listSSH(c, sshClosed)
-	} else {
-		g.listSSH(c, sshOpen)
+// becomeSSH makes c, the conn of e, the sshFlow that it has begun.
+func (g *Engine) becomeSSH(e *entry, c *conn) {
+	f := g.sshs.at(c.ssh)
+	f.window.Begin(g.cfg.SSHWindow, c.acks)
+	f.isn, f.isnKnown = g.clientISN(e)
+	if c.opened && !g.timesDone(c) {
+		f.more = &sshMore{opening: true, latency: c.latency, retries: c.retries}
 	}
-	if p.PayloadLength > 0 && !s.sent[g.side].add(p.Seq, uint32(p.PayloadLength)) {
+	ref := c.ssh
+	g.used += f.bytes() - c.charged
+	g.conns.remove(e.ref)
+	e.ref = ref
+	e.flags ^= flagConn | flagSSH
+	f.lastTime = g.p.Time
+	g.ssh[sshOpen].pushBack(&g.sshs, ref)
+	g.sshDue = min(g.sshDue, g.p.Time+g.sshAfter[sshOpen])
+	held := f.bytes()
+	g.countSSH(e, f)
+	g.used += f.bytes() - held
+}
+
+// sshPacket takes the packet in work of an SSH connection that was known as
+// one before.
+func (g *Engine) sshPacket(e *entry) {
+	s := g.sshs.at(e.ref)
+	held := s.bytes()
+	if s.more != nil && s.more.opening {
+		g.openingTimes(e, &s.more.latency, &s.more.retries)
+		s.more.opening = !g.timesOver(&s.more.latency, &s.more.retries)
+		s.trim()
+	}
+	g.countSSH(e, s)
+	g.used += s.bytes() - held
+	if g.used > g.cfg.MaxBytes && !g.reclaim(0) {
+		g.giveUp(e, ReasonMemory)
+	}
+}
+
+// countSSH counts the packet in work.
+func (g *Engine) countSSH(e *entry, s *sshFlow) {
+	p := g.p
+	s.lastTime = p.Time
+	if e.closed() {
+		g.listSSH(e.ref, sshClosed)
+	} else {
+		g.listSSH(e.ref, sshOpen)
+	}
+	if p.PayloadLength > 0 && !s.fresh(g.side, p.Seq, uint32(p.PayloadLength)) {
 		return
 	}
 	if ev, ok := s.window.Packet(g.side == e.clientSide(), p.TCPFlags, p.PayloadLength); ok {
@@ -73,29 +136,31 @@ func (g *Engine) sshPacket(e *entry, c *conn) {
 	}
 }
 
-// listSSH puts c at the end of a list.
-func (g *Engine) listSSH(c *conn, list uint8) {
-	if list != c.ssh.list {
-		g.sshDue = min(g.sshDue, c.ssh.lastTime+g.sshAfter[list])
+// listSSH puts an SSH connection at the end of a list.
+func (g *Engine) listSSH(ref uint32, list uint8) {
+	s := g.sshs.at(ref)
+	if list != s.list {
+		g.sshDue = min(g.sshDue, s.lastTime+g.sshAfter[list])
 	}
-	g.ssh[c.ssh.list].remove(c)
-	c.ssh.list = list
-	g.ssh[list].pushBack(c)
+	g.ssh[s.list].remove(&g.sshs, ref)
+	s.list = list
+	g.ssh[list].pushBack(&g.sshs, ref)
 }
 
-// flushSSH reports the open window of c, the conn of e, as an event of the
+// flushSSH reports the open window of e, an SSH connection, as an event of the
 // past.
-func (g *Engine) flushSSH(c *conn, e *entry) {
-	ev, ok := c.ssh.window.Flush()
+func (g *Engine) flushSSH(e *entry) {
+	s := g.sshs.at(e.ref)
+	held := s.bytes()
+	ev, ok := s.window.Flush()
+	g.used += s.bytes() - held
 	if !ok {
 		return
 	}
 	g.stats.Events++
 	g.out.Ended = append(g.out.Ended, EndEvent{
-		Event: Event{
-			Event: ev, Time: c.ssh.lastTime, PacketNum: c.ssh.lastNum, Tuple: e.tuple(e.clientSide()),
-		},
-		Mark: e.mark,
+		Event: Event{Event: ev, Time: s.lastTime, PacketNum: e.packets, Tuple: e.tuple(e.clientSide())},
+		Mark:  e.mark,
 	})
 }
 
@@ -105,15 +170,15 @@ func (g *Engine) flushSSH(c *conn, e *entry) {
 func (g *Engine) endSSH(now int64) {
 	g.sshDue = math.MaxInt64
 	for list, idle := range g.sshAfter {
-		for c := g.ssh[list].head; c != nil; c = g.ssh[list].head {
-			if due := c.ssh.lastTime + idle; now <= due {
+		for ref := g.ssh[list].head; ref != 0; ref = g.ssh[list].head {
+			if due := g.sshs.at(ref).lastTime + idle; now <= due {
 				g.sshDue = min(g.sshDue, due)
 				break
 			}
-			e := g.entryOf(c)
+			e := g.entryOf(ref)
 			if list == sshOpen {
-				g.flushSSH(c, e)
-				g.listSSH(c, sshIdle)
+				g.flushSSH(e)
+				g.listSSH(ref, sshIdle)
 				continue
 			}
 			g.end(e)
@@ -122,88 +187,117 @@ func (g *Engine) endSSH(now int64) {
 	}
 }
 
+// entryOf returns the entry of an SSH connection, which it has as long as it
+// lives.
+func (g *Engine) entryOf(ref uint32) *entry {
+	h := g.sshs.at(ref).hash
+	s := g.table.segment(h)
+	for i := uint32(h) & segmentMask; ; i = (i + 1) & segmentMask {
+		if e := &s.entries[i]; e.ref == ref && e.flags&flagSSH != 0 {
+			return e
+		}
+	}
+}
+
 // An sshList orders SSH connections by their last packet.
-type sshList struct{ head, tail *conn }
+type sshList struct{ head, tail uint32 }
 
-func (l *sshList) pushBack(c *conn) {
-	c.ssh.prev, c.ssh.next = l.tail, nil
-	if l.tail != nil {
-		l.tail.ssh.next = c
+func (l *sshList) pushBack(all *slab[sshFlow], ref uint32) {
+	s := all.at(ref)
+	s.prev, s.after = l.tail, 0
+	if l.tail != 0 {
+		all.at(l.tail).after = ref
 	} else {
-		l.head = c
+		l.head = ref
 	}
-	l.tail = c
+	l.tail = ref
 }
 
-func (l *sshList) remove(c *conn) {
-	if c.ssh.prev != nil {
-		c.ssh.prev.ssh.next = c.ssh.next
+func (l *sshList) remove(all *slab[sshFlow], ref uint32) {
+	s := all.at(ref)
+	if s.prev != 0 {
+		all.at(s.prev).after = s.after
 	} else {
-		l.head = c.ssh.next
+		l.head = s.after
 	}
-	if c.ssh.next != nil {
-		c.ssh.next.ssh.prev = c.ssh.prev
+	if s.after != 0 {
+		all.at(s.after).prev = s.prev
 	} else {
-		l.tail = c.ssh.prev
+		l.tail = s.prev
 	}
-	c.ssh.prev, c.ssh.next = nil, nil
+	s.prev, s.after = 0, 0
 }
 
-// coverage tells which sequence numbers were seen: all before next but the
-// missing ranges. When more are missing than it can keep, the oldest counts as
-// seen.
-type coverage struct {
-	next    uint32
-	known   bool
-	n       uint8
-	missing [4]struct{ from, to uint32 }
+// missing are ranges of sequence numbers that were not seen, in the order in
+// which they were found to be missing. When there are more than it can keep,
+// the oldest counts as seen.
+type missing struct {
+	n      uint8
+	ranges [4]struct{ from, to uint32 }
 }
 
-// add takes the range of n bytes from seq and reports whether any of it is new.
-func (c *coverage) add(seq, n uint32) bool {
+// fresh takes a range of n bytes from seq that side sent and reports whether
+// any of it is new.
+func (s *sshFlow) fresh(side uint8, seq, n uint32) bool {
 	end := seq + n
-	if !c.known {
-		c.next, c.known = end, true
+	if !s.nextKnown[side] || s.next[side] == seq {
+		s.next[side], s.nextKnown[side] = end, true
 		return true
 	}
-	fresh := false
-	if before(c.next, end) {
-		if before(c.next, seq) {
-			if int(c.n) == len(c.missing) {
-				copy(c.missing[:], c.missing[1:])
-				c.n--
+	fresh := before(s.next[side], end)
+	if fresh {
+		if before(s.next[side], seq) {
+			if s.more == nil {
+				s.more = new(sshMore)
 			}
-			c.missing[c.n].from, c.missing[c.n].to = c.next, seq
-			c.n++
+			s.more.missing[side].add(s.next[side], seq)
 		}
-		c.next = end
-		fresh = true
+		s.next[side] = end
 	}
-	for i := 0; i < int(c.n); i++ {
-		m := &c.missing[i]
-		from, to := m.from, m.to
-		if !before(seq, to) || !before(from, end) || from == to {
-			continue
-		}
-		fresh = true
-		switch {
-		case !before(from, seq) && !before(end, to): // filled
-			m.from = m.to
-		case !before(from, seq):
-			m.from = end
-		case !before(end, to):
-			m.to = seq
-		default: // a piece in the middle: the part before it counts as seen
-			m.from = end
-		}
+	if s.more != nil && s.more.missing[side].n > 0 {
+		fresh = s.more.missing[side].fill(seq, end) || fresh
+		s.trim()
 	}
-	kept := uint8(0)
-	for i := range c.n {
-		if c.missing[i].from != c.missing[i].to {
-			c.missing[kept] = c.missing[i]
-			kept++
-		}
-	}
-	c.n = kept
 	return fresh
+}
+
+// trim lets go of what is not needed any more.
+func (s *sshFlow) trim() {
+	if m := s.more; !m.opening && m.missing[0].n == 0 && m.missing[1].n == 0 {
+		s.more = nil
+	}
+}
+
+func (m *missing) add(from, to uint32) {
+	if int(m.n) == len(m.ranges) {
+		copy(m.ranges[:], m.ranges[1:])
+		m.n--
+	}
+	m.ranges[m.n].from, m.ranges[m.n].to = from, to
+	m.n++
+}
+
+// fill takes the range from seq to end and reports whether any of it was
+// missing.
+func (m *missing) fill(seq, end uint32) (any bool) {
+	kept := uint8(0)
+	for _, r := range m.ranges[:m.n] {
+		if before(seq, r.to) && before(r.from, end) {
+			any = true
+			switch {
+			case !before(r.from, seq) && !before(end, r.to): // filled
+				continue
+			case !before(r.from, seq):
+				r.from = end
+			case !before(end, r.to):
+				r.to = seq
+			default: // a piece in the middle: the part before it counts as seen
+				r.from = end
+			}
+		}
+		m.ranges[kept] = r
+		kept++
+	}
+	m.n = kept
+	return any
 }

@@ -19,7 +19,7 @@ const (
 	// ReasonMalformed: a message whose framing was fine and whose content was
 	// not; the flow goes on.
 	ReasonMalformed
-	// ReasonOversize: a fingerprint longer than flow.MaxValueLen, left out;
+	// ReasonOversize: a fingerprint longer than Config.MaxValueBytes, left out;
 	// the flow goes on.
 	ReasonOversize
 	// ReasonCapacity: a flow was forgotten because Config.MaxFlows was reached.
@@ -53,8 +53,9 @@ func (r Reason) String() string {
 
 // Stats are counters of an Engine, from its beginning, and two gauges.
 type Stats struct {
-	// Opened counts the connections, Events the fingerprints.
-	Opened, Events uint64
+	// Opened counts the connections, Events the fingerprints, Expired the
+	// connections that were forgotten because they were silent for too long.
+	Opened, Events, Expired uint64
 	// GivenUp counts by reason.
 	GivenUp [NumReasons]uint64
 	// HolesSkipped counts holes in captured byte streams that were stepped
@@ -70,6 +71,7 @@ type Stats struct {
 func (s *Stats) Add(o *Stats) {
 	s.Opened += o.Opened
 	s.Events += o.Events
+	s.Expired += o.Expired
 	for i, n := range o.GivenUp {
 		s.GivenUp[i] += n
 	}

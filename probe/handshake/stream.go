@@ -42,6 +42,9 @@ type stream struct {
 	tls      *ja4.TLSStream
 	http     *ja4plus.HTTPStream
 	httpRuns bool
+	// What tls and http point to.
+	tlsState  ja4.TLSStream
+	httpState ja4plus.HTTPStream
 	// sealed: what was in clear has ended, and the connection is opened.
 	sealed bool
 }
@@ -57,10 +60,10 @@ func before(a, b uint32) bool { return int32(a-b) < 0 }
 func (s *stream) bytes() int64 {
 	n := int64(cap(s.held))*32 + int64(s.heldBytes+cap(s.prefix))
 	if s.tls != nil {
-		n += tlsBytes + int64(s.tls.Held())
+		n += int64(s.tls.Held())
 	}
 	if s.http != nil {
-		n += httpBytes + int64(s.http.Held())
+		n += int64(s.http.Held())
 	}
 	return n
 }
@@ -203,6 +206,7 @@ func (g *Engine) closeStreams(c *conn) {
 	}
 	a, b := &c.streams[0], &c.streams[1]
 	if (a.done || a.paused) && (b.done || b.paused) {
+		g.shelf.put(c.streams)
 		c.streams, c.inside = nil, nil
 	}
 }

@@ -59,8 +59,8 @@ type entry struct {
 	packets uint64
 	// seen is the coarse time of the last packet.
 	seen uint32
-	// ref is 1 + the index of the conn, or the client's initial sequence
-	// number with flagISN; never both.
+	// ref is the number of the conn, the quiet or the sshFlow, whichever flag
+	// of flagState is set; or the client's initial sequence number with flagISN.
 	ref  uint32
 	mark Mark
 }
@@ -71,17 +71,20 @@ type flowFlags uint16
 const (
 	flagUsed   flowFlags = 1 << iota
 	flagConn             // ref is a conn
-	flagISN              // ref is the client's initial sequence number, there being no conn
+	flagISN              // ref is the client's initial sequence number, there being no state
 	flagClient           // side 1 is the client
 	flagFIN0             // side 0 sent a FIN
 	flagFIN1
 	flagRST
 	flagSent0 // side 0 sent a packet
 	flagSent1
-	flagHeld // the conn decides when the flow ends, not the sweep
+	flagSSH  // ref is an sshFlow, which decides when the flow ends, not the sweep
 	flagDone // nothing more is wanted but a new SYN
 
 	evidenceShift = 11 // how sure flagClient is: 3 bits
+
+	flagQuiet flowFlags = 1 << 14 // ref is a quiet
+	flagState           = flagConn | flagQuiet | flagSSH
 )
 
 // evidence is how it is known who the client is; a stronger one replaces a
@@ -128,10 +131,15 @@ const (
 )
 
 type segment struct {
-	entries [segmentEntries]entry
+	// entries are apart, so that a segment is a whole number of pages.
+	entries *[segmentEntries]entry
 	live    int
 	depth   uint8 // bits of the hash that all its entries share
 	hand    uint32
+}
+
+func newSegment(depth uint8) *segment {
+	return &segment{entries: new([segmentEntries]entry), depth: depth}
 }
 
 // A table finds entries by key. It grows by splitting one segment at a time
@@ -155,7 +163,7 @@ func newTable(maxFlows int) *table {
 	for i := range t.seed {
 		t.seed[i] = rand.Uint64() | 1
 	}
-	t.dir[0] = new(segment)
+	t.dir[0] = newSegment(0)
 	t.segments[0] = t.dir[0]
 	t.maxDepth = uint8(bits.Len(uint(maxFlows/segmentFull)) + 1)
 	return t
@@ -163,8 +171,7 @@ func newTable(maxFlows int) *table {
 
 // reset empties t and lets go of what it has grown by.
 func (t *table) reset() {
-	first := t.segments[0]
-	*first = segment{}
+	first := newSegment(0)
 	t.dir, t.segments = []*segment{first}, []*segment{first}
 	t.depth, t.live = 0, 0
 }
@@ -227,7 +234,7 @@ func (t *table) split(h uint64) {
 		t.dir = dir
 		t.depth++
 	}
-	low, high := &segment{depth: old.depth + 1}, &segment{depth: old.depth + 1}
+	low, high := newSegment(old.depth+1), newSegment(old.depth+1)
 	for i := range old.entries {
 		e := &old.entries[i]
 		if e.flags == 0 {

@@ -23,10 +23,9 @@ func (g *Engine) begin(e *entry) {
 			again = seq == isn
 		case known:
 			again = !e.twoWay() // both ends open at once
-		case e.flags&flagConn != 0:
+		default:
 			// No SYN so far: this one may come late, behind its first bytes.
-			s := g.conns[e.ref-1].streams
-			again = s != nil && s[side].started && s[side].base == seq+1
+			again = e.fragmentsOnly() || g.saidFirst(e, side, seq+1)
 		}
 		if !again {
 			g.restart(e)
@@ -38,22 +37,101 @@ func (g *Engine) begin(e *entry) {
 	g.setISN(e, side, seq)
 }
 
+// beginACK is begin for a SYN-ACK. That of a new connection whose SYN was not
+// captured acknowledges another sequence number.
+func (g *Engine) beginACK(e *entry) {
+	if e.packets == 0 {
+		return
+	}
+	p, side := g.p, g.side
+	var again bool
+	switch isn, known := g.clientISN(e); {
+	case known && side != e.clientSide():
+		again = p.Ack-1-isn < maxSYNData
+	case known:
+		again = p.Seq == isn // of two that opened at once
+	default:
+		again = g.nothingSaid(e) || g.saidFirst(e, side, p.Seq+1) || g.saidFirst(e, side^1, p.Ack)
+	}
+	if !again {
+		g.restart(e)
+	}
+}
+
+// maxSYNData is more than a SYN carries (RFC 7413).
+const maxSYNData = 1 << 16
+
+// fragmentsOnly reports whether all packets so far were parts of one, the
+// first; e has no known sequence number.
+func (e *entry) fragmentsOnly() bool { return e.flags&(flagState|flagDone) == 0 }
+
+// nothingSaid reports whether one end has sent all packets so far, and no
+// payload: an ACK may be captured before the SYN-ACK that it answers. e has no
+// known sequence number.
+func (g *Engine) nothingSaid(e *entry) bool {
+	if e.twoWay() || e.flags&(flagFIN0|flagFIN1|flagRST|flagDone) != 0 {
+		return false
+	}
+	switch e.flags & flagState {
+	case flagConn:
+		return !g.conns.at(e.ref).started
+	case flagQuiet:
+		return g.quiets.at(e.ref).flags&quietBegun == 0
+	}
+	return e.flags&flagState == 0
+}
+
+// saidFirst reports whether seq is the sequence number that the bytes of side
+// begin at.
+func (g *Engine) saidFirst(e *entry, side uint8, seq uint32) bool {
+	switch e.flags & flagState {
+	case flagConn:
+		s := g.conns.at(e.ref).streams
+		return s != nil && s[side].started && s[side].base == seq
+	case flagQuiet:
+		q := g.quiets.at(e.ref)
+		return q.sides[side]&quietStarted != 0 && q.isn[side] == seq-1
+	}
+	return false
+}
+
 // clientISN returns the client's initial sequence number.
 func (g *Engine) clientISN(e *entry) (isn uint32, known bool) {
-	if e.flags&flagConn != 0 {
-		c := g.conns[e.ref-1]
-		return c.isn[e.clientSide()], c.isnKnown[e.clientSide()]
+	side := e.clientSide()
+	switch e.flags & flagState {
+	case flagConn:
+		c := g.conns.at(e.ref)
+		return c.isn[side], c.isnKnown[side]
+	case flagQuiet:
+		q := g.quiets.at(e.ref)
+		return q.isn[side], q.sides[side]&quietISN != 0
+	case flagSSH:
+		s := g.sshs.at(e.ref)
+		return s.isn, s.isnKnown
 	}
 	return e.ref, e.flags&flagISN != 0
 }
 
+// setISN takes note of the initial sequence number of side.
 func (g *Engine) setISN(e *entry, side uint8, isn uint32) {
-	if e.flags&flagConn != 0 {
-		c := g.conns[e.ref-1]
+	switch e.flags & flagState {
+	case flagConn:
+		c := g.conns.at(e.ref)
 		c.isn[side], c.isnKnown[side] = isn, true
-	} else if side == e.clientSide() {
-		e.ref = isn
-		e.flags |= flagISN
+	case flagQuiet:
+		q := g.quiets.at(e.ref)
+		q.isn[side] = isn
+		q.sides[side] |= quietISN
+	case flagSSH:
+		if side == e.clientSide() {
+			s := g.sshs.at(e.ref)
+			s.isn, s.isnKnown = isn, true
+		}
+	default:
+		if side == e.clientSide() {
+			e.ref = isn
+			e.flags |= flagISN
+		}
 	}
 }
 
@@ -62,9 +140,15 @@ func (g *Engine) setClient(e *entry, side uint8, ev evidence) {
 	if e.packets > 0 && ev <= e.evidence() {
 		return
 	}
-	if side != e.clientSide() && e.flags&flagConn != 0 {
-		c := g.conns[e.ref-1]
-		c.acks.Client, c.acks.Server = c.acks.Server, c.acks.Client
+	if side != e.clientSide() {
+		switch e.flags & flagState {
+		case flagConn:
+			a := &g.conns.at(e.ref).acks
+			a.Client, a.Server = a.Server, a.Client
+		case flagQuiet:
+			a := &g.quiets.at(e.ref).acks
+			a.Client, a.Server = a.Server, a.Client
+		}
 	}
 	e.setClient(side, ev)
 }
@@ -81,27 +165,37 @@ func (g *Engine) tcp(e *entry) {
 			e.flags |= flagRST
 		}
 		if isSYN(flags) && g.types.Has(ja4.TypeJA4T) {
-			g.e = e
 			g.event(ja4.Event{Type: ja4.TypeJA4T, Value: ja4plus.SYN(p.Window, p.TCPOptions)})
 		}
 	}
 	if e.flags&flagDone != 0 || p.Fragment {
 		return
 	}
-	if !g.want.tcp {
+	switch {
+	case !g.want.tcp:
 		e.flags |= flagDone
 		return
+	case e.flags&flagSSH != 0:
+		g.sshPacket(e)
+		return
+	case e.flags&flagQuiet != 0:
+		if g.quietPacket(e) {
+			return
+		}
+		g.wake(e)
 	}
+	first := e.flags&flagState == 0
 	c := g.connOf(e)
 	if c == nil {
 		e.flags |= flagDone
 		return
 	}
-	g.e, g.c = e, c
-	if e.packets == 1+uint64(len(p.Held)) {
+	g.c = c
+	if first {
 		c.opened = flags&flow.SYN != 0
 	}
 	if isSYNACK(flags) {
+		c.opened = c.opened || !c.started // an ACK was captured before it
 		g.setClient(e, side^1, evidenceSYNACK)
 		c.isn[side], c.isnKnown[side] = p.Seq, true
 		if !c.isnKnown[side^1] {
@@ -109,54 +203,51 @@ func (g *Engine) tcp(e *entry) {
 		}
 	}
 	if c.opened {
-		g.handshakeTimes(e, c)
+		g.openingTimes(e, &c.latency, &c.retries)
 	}
-	if c.ssh == nil {
-		c.acks.Packet(side == e.clientSide(), flags, p.PayloadLength)
-	}
+	c.acks.Packet(side == e.clientSide(), flags, p.PayloadLength)
 	if p.PayloadLength > 0 && g.want.payload {
 		if !c.started {
 			c.started = true
-			c.streams = new(streams)
+			c.streams = g.shelf.take()
 		}
 		if c.streams != nil {
 			g.segment(c)
 		}
 	}
-	if c.ssh != nil {
-		g.sshPacket(e, c)
-	}
-	if c.streams == nil && c.ssh == nil && (c.started || !g.want.payload) && g.timesDone(c) {
+	switch {
+	case c.ssh != 0:
+		g.becomeSSH(e, c)
+	case c.streams == nil && (c.started || !g.want.payload) && g.timesDone(c):
 		g.release(e)
 		e.flags |= flagDone
-		return
-	}
-	if p.PayloadLength > 0 {
+	case g.restful(c):
+		g.rest(e, c)
+	case p.PayloadLength > 0:
 		g.charge(e, c)
 	}
 }
 
-// handshakeTimes feeds what measures SYNs, SYN-ACKs and round trips.
-func (g *Engine) handshakeTimes(e *entry, c *conn) {
+// openingTimes feeds what measures SYNs, SYN-ACKs and round trips.
+func (g *Engine) openingTimes(e *entry, latency *ja4plus.TCPLatency, retries *ja4plus.SYNACKRetries) {
 	p := g.p
 	fromClient := g.side == e.clientSide()
-	if g.want.synack && !c.retries.Done() {
+	if g.want.synack && !retries.Done() {
 		flags := p.TCPFlags
 		var value string
 		switch {
 		case fromClient && flags&flow.SYN == 0:
-			c.retries.Answered()
+			retries.Answered()
 		case fromClient:
 		case flags&flow.RST != 0:
-			value, _ = c.retries.Reset(p.Time)
+			value, _ = retries.Reset(p.Time)
 		case isSYNACK(flags):
-			value, _ = c.retries.SYNACK(p.Time, p.Window, p.TCPOptions)
+			value, _ = retries.SYNACK(p.Time, p.Window, p.TCPOptions)
 		}
 		g.event(ja4.Event{Type: ja4.TypeJA4TS, Value: value})
 	}
-	if g.want.latency && !c.latency.Done() {
-		d := c.latency.Packet(fromClient, p.TCPFlags, p.PayloadLength, p.Time, p.TTL)
-		g.distances(d)
+	if g.want.latency && !latency.Done() {
+		g.distances(latency.Packet(fromClient, p.TCPFlags, p.PayloadLength, p.Time, p.TTL))
 	}
 }
 
@@ -165,6 +256,8 @@ func (g *Engine) distances(d ja4plus.Distances) {
 	g.event(ja4.Event{Type: ja4.TypeJA4LS, Value: d.Server})
 }
 
-func (g *Engine) timesDone(c *conn) bool {
-	return !c.opened || (!g.want.synack || c.retries.Done()) && (!g.want.latency || c.latency.Done())
+func (g *Engine) timesDone(c *conn) bool { return !c.opened || g.timesOver(&c.latency, &c.retries) }
+
+func (g *Engine) timesOver(latency *ja4plus.TCPLatency, retries *ja4plus.SYNACKRetries) bool {
+	return (!g.want.synack || retries.Done()) && (!g.want.latency || latency.Done())
 }

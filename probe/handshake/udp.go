@@ -43,13 +43,11 @@ func (g *Engine) udp(e *entry) {
 		src, dst := p.Tuple.SrcPort, p.Tuple.DstPort
 		switch {
 		case src == portDHCPClient, src == portDHCPServer, dst == portDHCPClient, dst == portDHCPServer:
-			g.e = e
 			if ev, err := ja4plus.DHCP(b); err == nil {
 				g.event(ev)
 				return
 			}
 		case src == portDHCPv6Client, src == portDHCPv6Server, dst == portDHCPv6Client, dst == portDHCPv6Server:
-			g.e = e
 			if ev, err := ja4plus.DHCPv6(b); err == nil {
 				g.event(ev)
 				return
@@ -77,8 +75,8 @@ func (g *Engine) udp(e *entry) {
 			c.dtls = new(dtlsFlow)
 		}
 	}
-	c := g.conns[e.ref-1]
-	g.e, g.c = e, c
+	c := g.conns.at(e.ref)
+	g.c = c
 	var done bool
 	if c.quic != nil {
 		done = g.quicDatagram(e, c.quic, b)
