@@ -29,7 +29,7 @@ func newTable(cfg tracker.Config) (*table, error) {
 // wait returns when all that was submitted is applied.
 func (t *table) wait(logTime int64) error {
 	done := make(chan struct{})
-	err := t.Flush(context.Background(), logTime, tracker.FlushRequest{Network: "nobody"}, func(int) { close(done) })
+	err := t.Flush(context.Background(), tracker.Entry{LogTime: logTime}, tracker.FlushRequest{Network: "nobody"}, func(int) { close(done) })
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (s *stages) routeAndApply() error {
 		wg.Go(func() {
 			stop := measure.StartThread()
 			for _, b := range s.batches {
-				if err = t.Submit(context.Background(), 0, tracker.Origin{}, b, nil); err != nil {
+				if err = t.Submit(context.Background(), tracker.Entry{}, tracker.Origin{}, b, nil); err != nil {
 					break
 				}
 			}

@@ -13,7 +13,7 @@ import (
 // submit applies batches to t and returns when they are applied.
 func (t *table) submit(batches []*flow.Batch) error {
 	for _, b := range batches {
-		if err := t.Submit(context.Background(), traffic.Epoch, tracker.Origin{}, b, nil); err != nil {
+		if err := t.Submit(context.Background(), tracker.Entry{LogTime: traffic.Epoch}, tracker.Origin{}, b, nil); err != nil {
 			return err
 		}
 	}

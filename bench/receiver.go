@@ -138,7 +138,7 @@ func (r *receiver) take(ctx context.Context, p []byte, pending *sync.WaitGroup) 
 		return nil
 	}
 	pending.Add(1)
-	return r.tracker.Submit(ctx, time.Now().UnixNano(), tracker.Origin{}, b, func() {
+	return r.tracker.Submit(ctx, tracker.Entry{LogTime: time.Now().UnixNano()}, tracker.Origin{}, b, func() {
 		r.free.Put(b)
 		pending.Done()
 	})

@@ -243,9 +243,9 @@ func (t *table) tick(at int64) error {
 	b := new(flow.Batch)
 	b.AddPacket(b.AddFlow(traffic.TCPFlow(1<<30)), false, at, 100, flow.ACK)
 	done := make(chan struct{})
-	err := t.Submit(context.Background(), at, tracker.Origin{}, b, nil)
+	err := t.Submit(context.Background(), tracker.Entry{LogTime: at}, tracker.Origin{}, b, nil)
 	if err == nil {
-		err = t.Tick(context.Background(), at, func() { close(done) })
+		err = t.Tick(context.Background(), tracker.Entry{LogTime: at}, func() { close(done) })
 	}
 	if err == nil {
 		<-done

@@ -13,40 +13,59 @@ const (
 	applyBlock = 256
 )
 
-// apply applies the shard's part of a batch.
-func (s *shard) apply(j *job) {
-	from, to := j.flowStarts.of(int(s.id))
-	flows, found := j.flows[from:to], j.found[from:to]
-	for i := 0; i < len(flows); i += touchBlock {
-		end := min(i+touchBlock, len(flows))
-		s.touch(flows[i:end], found[i:end]) // no lock: it only reads what only we write
+// apply applies the worker's part of a batch, row by row over all its shards.
+func (w *worker) apply(j *job) {
+	for _, s := range w.shards {
+		from, to := j.flowStarts.of(int(s.id))
+		flows, found := j.flows[from:to], j.found[from:to]
+		for i := 0; i < len(flows); i += touchBlock {
+			end := min(i+touchBlock, len(flows))
+			s.touch(flows[i:end], found[i:end]) // no lock: it only reads what only we write
+		}
 	}
-	from, to = j.rowStarts.of(int(s.id))
+	from, to := j.rowStarts.of(int(w.id))
 	rows := j.rows[from:to]
-	from, to = j.printStarts.of(int(s.id))
+	from, to = j.printStarts.of(int(w.id))
 	prints := j.prints[from:to]
 
-	s.mu.Lock()
-	net := s.net(j.network)
+	w.mu.Lock()
 	for i := range rows {
 		r := &rows[i]
-		slot := s.packet(j, net, r)
+		s := w.t.shards[r.shard]
+		w.order = uint64(r.index)
+		slot := s.packet(j, s.net(j.network), r)
 		for len(prints) > 0 && prints[0].row == uint32(r.index) {
-			s.fingerprintOfRow(j, slot, r, &j.b.Fingerprints[prints[0].index])
+			s.fingerprintOfRow(j, slot, r, &prints[0])
 			prints = prints[1:]
 		}
 		if i%applyBlock == applyBlock-1 {
-			s.yieldTo(j)
+			w.yield(j)
 		}
 	}
-	net.clock = max(net.clock, j.endClock)
-	for _, p := range prints {
-		s.fingerprintOfNone(j, p.flow, &j.b.Fingerprints[p.index])
+	for _, s := range w.shards {
+		if s.concerned(j) {
+			net := s.net(j.network)
+			net.clock = max(net.clock, j.endClock)
+		}
 	}
-	s.sweepPassed(j)
-	s.publish()
-	s.announce(j)
-	s.mu.Unlock()
+	for i := range prints {
+		w.order = orderUnplaced + uint64(prints[i].index)
+		w.t.shards[prints[i].shard].fingerprintOfNone(j, &prints[i])
+	}
+	for _, s := range w.shards {
+		if s.concerned(j) {
+			w.order = orderShards + uint64(s.id)
+			s.sweepPassed(j)
+			s.publish()
+		}
+	}
+	w.mu.Unlock()
+}
+
+// concerned reports whether the shard has a flow in the batch and has not
+// applied it before it was restored.
+func (s *shard) concerned(j *job) bool {
+	return !j.flowStarts.empty(int(s.id)) && s.appliedTo < j.entry.Position
 }
 
 // sweepPassed evicts what lies in buckets that the clock of the batch's network
@@ -56,7 +75,7 @@ func (s *shard) sweepPassed(j *job) {
 	for c := range numClasses {
 		for budget > 0 && !s.sweep(j, j.network, c, sweepSlice, false) {
 			budget -= sweepSlice
-			s.yieldTo(j)
+			s.worker.yield(j)
 		}
 	}
 }
@@ -138,6 +157,9 @@ func (s *shard) packet(j *job, net *shardNet, r *row) uint32 {
 	slot, h := s.add(j, k, f.hash, &p)
 	f.slot = slot
 	h.advance(&p, false)
+	if s.worker.events {
+		s.worker.opened(s.subject(slot, h, r.flow>>1), &p, r)
+	}
 	c := h.class()
 	activity := p.last
 	if p.future || p.clock-p.last > s.timeouts[c] {
@@ -280,22 +302,23 @@ func (h *hot) advance(p *packet, bothSeen bool) {
 }
 
 // fingerprintOfRow records a fingerprint that the packet of a row completed.
-func (s *shard) fingerprintOfRow(j *job, slot uint32, r *row, e *flow.Fingerprint) {
+func (s *shard) fingerprintOfRow(j *job, slot uint32, r *row, f *print) {
 	var p packet
 	p.complete(r, j)
+	e := &j.b.Fingerprints[f.index]
 	if e.Type == ja4.TypeJA4 || e.Type == ja4.TypeJA4H {
 		s.hot(slot).state.initiate(p.side, byHello)
 	}
-	s.record(j, slot, &e.Event, p.last)
+	s.record(j, slot, f, p.last)
 }
 
 // fingerprintOfNone records a fingerprint that no packet of the batch
 // completed, at the newest packet of its connection so far.
-func (s *shard) fingerprintOfNone(j *job, flow uint32, e *flow.Fingerprint) {
-	slot := s.find(j.found[flow].hash, &j.flows[flow], j.names.pairs)
+func (s *shard) fingerprintOfNone(j *job, f *print) {
+	slot := s.find(j.found[f.flow].hash, &j.flows[f.flow], j.names.pairs)
 	if slot == 0 || s.expired(slot, j.network) {
 		s.tally.orphaned++
 		return
 	}
-	s.record(j, slot, &e.Event, s.hot(slot).lastSeen)
+	s.record(j, slot, f, s.hot(slot).lastSeen)
 }

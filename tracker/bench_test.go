@@ -48,7 +48,7 @@ func reportCPU(b *testing.B, start time.Duration) {
 
 func drain(t *Tracker, logTime int64) {
 	done := make(chan struct{})
-	t.Flush(context.Background(), logTime, FlushRequest{Network: "nobody"}, func(int) { close(done) })
+	t.Flush(context.Background(), Entry{LogTime: logTime}, FlushRequest{Network: "nobody"}, func(int) { close(done) })
 	<-done
 }
 
@@ -68,7 +68,7 @@ func fill(t *Tracker, n int) {
 			b.AddPacket(b.AddFlow(udp(i)), i&1 == 1, epochTime+int64(i), 100, 0)
 		}
 		done := make(chan struct{})
-		t.Submit(context.Background(), epochTime, Origin{}, b, func() { close(done) })
+		t.Submit(context.Background(), Entry{LogTime: epochTime}, Origin{}, b, func() { close(done) })
 		<-done
 	}
 }
@@ -108,7 +108,7 @@ func BenchmarkUpdate(b *testing.B) {
 			b.ResetTimer()
 			start := cpuTime()
 			for i := 0; i < b.N; i += benchRows {
-				t.Submit(context.Background(), epochTime, Origin{}, batches[i/benchRows%len(batches)], nil)
+				t.Submit(context.Background(), Entry{LogTime: epochTime}, Origin{}, batches[i/benchRows%len(batches)], nil)
 			}
 			drain(t, epochTime)
 			b.StopTimer()
@@ -121,13 +121,37 @@ func BenchmarkUpdate(b *testing.B) {
 }
 
 // BenchmarkFlood: one SYN of a new connection into a full table of 1 M, which
-// evicts another and announces it.
+// evicts another: told to OnEvict, put out in order, and with the opened one, too.
+// An encoded departure has 200 bytes, and nobody waits for a batch.
 func BenchmarkFlood(b *testing.B) {
-	const conns = 1_000_000
 	left := make([]int, 64*8) // one cache line for each shard
-	t := benchRig(b, Config{MaxConnections: conns, Shards: 64, OnEvict: func(shard int, e *Eviction) { left[shard*8]++ }})
-	batch, next := new(flow.Batch), 0
+	body := make([]byte, 200)
+	items := 0
+	for _, c := range []struct {
+		name string
+		cfg  Config
+	}{
+		{"evict", Config{OnEvict: func(shard int, e *Eviction) { left[shard*8]++ }}},
+		{"encode", Config{OnEvict: func(shard int, e *Eviction) { left[shard*8] += len(append(body[:0], body...)) }}},
+		{"output", Config{OnOutput: func(o *Output) { items += len(o.Items) }}},
+		{"output+encode", Config{OnOutput: func(o *Output) { items += len(o.Items) }, Encode: func(dst []byte, _ *Eviction) []byte { return append(dst, body...) }}},
+		{"output+encode+events", Config{Events: true, OnOutput: func(o *Output) { items += len(o.Items) }, Encode: func(dst []byte, _ *Eviction) []byte { return append(dst, body...) }}},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchFlood(b, c.cfg) })
+	}
+}
+
+func benchFlood(b *testing.B, cfg Config) {
+	const conns = 1_000_000
+	cfg.MaxConnections, cfg.Shards = conns, 64
+	t := benchRig(b, cfg)
+	next := 0
+	free := make(chan *flow.Batch, 8)
+	for range cap(free) {
+		free <- new(flow.Batch)
+	}
 	submit := func() {
+		batch := <-free
 		batch.Reset()
 		for range benchRows {
 			tu := udp(next)
@@ -135,9 +159,7 @@ func BenchmarkFlood(b *testing.B) {
 			batch.AddPacket(batch.AddFlow(tu), false, epochTime+int64(next)*1000, 60, flow.SYN)
 			next++
 		}
-		done := make(chan struct{})
-		t.Submit(context.Background(), epochTime, Origin{}, batch, func() { close(done) })
-		<-done
+		t.Submit(context.Background(), Entry{LogTime: epochTime}, Origin{}, batch, func() { free <- batch })
 	}
 	for next < conns*11/10 {
 		submit()
@@ -148,6 +170,7 @@ func BenchmarkFlood(b *testing.B) {
 	for i := 0; i < b.N; i += benchRows {
 		submit()
 	}
+	drain(t, epochTime)
 	b.StopTimer()
 	reportCPU(b, start)
 	if n := t.Count(); n.Evicted[CauseCapacity]+n.Evicted[CauseIdle] < uint64(b.N) {
@@ -172,11 +195,11 @@ func BenchmarkTick(b *testing.B) {
 		}
 		batch.AddPacket(batch.AddFlow(udp(1)), false, epochTime+int64(n)*int64(time.Millisecond)*1100+int64(time.Millisecond)*1050, 60, 0)
 		done := make(chan struct{})
-		t.Submit(context.Background(), epochTime, Origin{}, batch, func() { close(done) })
+		t.Submit(context.Background(), Entry{LogTime: epochTime}, Origin{}, batch, func() { close(done) })
 		<-done
 		start := time.Now()
 		done = make(chan struct{})
-		t.Tick(context.Background(), epochTime, func() { close(done) })
+		t.Tick(context.Background(), Entry{LogTime: epochTime}, func() { close(done) })
 		<-done
 		sweep += time.Since(start)
 	}
@@ -222,7 +245,7 @@ func BenchmarkGet(b *testing.B) {
 				batches := pool(conns, 1, 64)
 				wg.Go(func() {
 					for i := 0; ctx.Err() == nil; i++ {
-						t.Submit(ctx, epochTime, Origin{}, batches[i%len(batches)], nil)
+						t.Submit(ctx, Entry{LogTime: epochTime}, Origin{}, batches[i%len(batches)], nil)
 						time.Sleep(time.Millisecond / 2)
 					}
 				})
@@ -264,7 +287,7 @@ func BenchmarkMemory(b *testing.B) {
 						}})
 					}
 				}
-				t.Submit(context.Background(), epochTime, Origin{}, batch, nil)
+				t.Submit(context.Background(), Entry{LogTime: epochTime}, Origin{}, batch, nil)
 			}
 			drain(t, epochTime)
 			runtime.GC()

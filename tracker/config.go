@@ -70,20 +70,39 @@ type Config struct {
 	// MaxNetworks and MaxProbes bound the labels that Origin takes: 0 is 256
 	// and 4,096, at most 65,535 each. They are never forgotten.
 	MaxNetworks, MaxProbes int
-	// QueueBatches is how many batches may wait for one worker; 0 is 16. Each
-	// takes about 90 bytes per row, beside MaxMemoryBytes.
+	// QueueBatches is how many entries of the log may be under way, from Submit
+	// to the end of its done; 0 is 16. A batch takes about 90 bytes per row,
+	// beside MaxMemoryBytes.
 	QueueBatches int
 
 	// OnEvict is called for each connection that leaves, on the goroutine of
 	// the worker that owns the shard, with no lock held; calls of one shard
-	// follow one another in the order of Eviction.Number. e is valid during
-	// the call only: Clone what shall stay. While it runs the worker applies
-	// nothing. Nil is allowed.
+	// follow one another in the order of Eviction.Number, those of different
+	// shards in any order and concurrently: see OnOutput for one order of all. e
+	// is valid during the call only: Clone what shall stay. While it runs the
+	// worker applies nothing. Nil is allowed.
 	OnEvict func(shard int, e *Eviction)
-	// Enrich fills the enrichment fields of s from the others. It is called on
-	// copies, with no lock held, from any goroutine, also concurrently. It must
-	// not keep s. Nil is allowed.
+	// OnOutput is called with all that the entries of the log led to, in the
+	// order of the log, by one goroutine of Run; see Output for the order within
+	// an entry. It may block: then workers wait, and in the end Submit. It must
+	// not call Submit, Tick, Flush or Observe. Nil is allowed.
+	OnOutput func(o *Output)
+	// Encode appends e in the form that Departure.Body is to have to dst and
+	// returns it; it is called for OnOutput only, by workers, concurrently, with
+	// no lock held, after Enrich. It must not keep e nor dst. Nil leaves bodies
+	// empty.
+	Encode func(dst []byte, e *Eviction) []byte
+	// Events makes an Output have Events. Without it they cost nothing.
+	Events bool
+	// Enrich fills the enrichment fields of s from the others, and from nothing
+	// that the log does not decide: evictions and FlushRequest.Match see the
+	// result, too. It is called on copies, with no lock held, from any goroutine,
+	// also concurrently. It must not keep s. Nil is allowed.
 	Enrich func(s *Snapshot)
+	// Annotate is called after Enrich on what queries return, and on nothing
+	// else: it may add what is known at this moment. The rules of Enrich hold
+	// for it. Nil is allowed.
+	Annotate func(s *Snapshot)
 }
 
 // Timeouts are the silences after which a connection leaves. In each field 0

@@ -106,7 +106,7 @@ func (s *shard) eachText(first uint32, d Detail, f func(id uint32)) {
 		case c.tag == tagHistory:
 			newest := uint32(c.y >> 32)
 			e := newest
-			if d == Full {
+			if d >= Histories {
 				e = s.cells.at(newest).next
 			}
 			for ; e != newest; e = s.cells.at(e).next {

@@ -21,14 +21,22 @@
 // (Config.MaxConnections, Config.MaxMemoryBytes) are kept per shard and choose
 // by what the shard knows.
 //
+// # Output
+//
+// What the entries of the log led to, connections opened, fingerprinted and
+// gone, comes out of Config.OnOutput in the order of the log and, within a batch,
+// of its rows: so all that is derived from it is a function of the log, too. Each
+// worker says what its shards did; one merging goroutine puts that together. It
+// is a bounded stream: who does not take it holds up the workers and then Submit.
+//
 // # Ownership and locks
 //
-// A shard is changed by one worker goroutine only. Its mutex is taken by that
-// worker once per part of a batch (at most 256 rows at a time) and by queries
-// in slices of at most 50 µs. A mutex was measured 10 to 15 % cheaper than
-// asking the worker through a channel, and answers Get at half load in 3 µs
-// instead of 100 µs at the 99th percentile, since a query then waits for a
-// slice and not for a queue. Callbacks run with no lock held.
+// A shard is changed by one worker only. All shards of a worker share one mutex,
+// which the worker holds while it applies (at most 256 rows at a time) and which
+// queries take in slices of at most 50 µs. A mutex was measured 10 to 15 %
+// cheaper than asking the worker through a channel, and answers Get at half load
+// in 3 µs instead of 100 µs at the 99th percentile, since a query then waits for
+// a slice and not for a queue. Callbacks run with no lock held.
 //
 // # Memory
 //

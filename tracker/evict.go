@@ -1,17 +1,11 @@
 package tracker
 
-// departures holds copies of connections that left a shard until the worker
-// has let go of the shard's lock and announces them. It belongs to a worker
-// and is reused.
-type departures struct {
-	list []Eviction
-	n    int
-}
-
 const (
-	// announceAt is how many departures make a worker pause to announce them:
-	// enough to pay for the lock, few enough to stay in the cache.
-	announceAt = 64
+	// announceAt is how many departures, or how many cells of theirs, make a
+	// worker pause to announce them: enough to pay for the lock, few enough to
+	// stay in the cache.
+	announceAt      = 64
+	announceCellsAt = 4096
 	// sweepSlice is how many connections a sweep looks at before it lets
 	// queries in.
 	sweepSlice = 256
@@ -23,25 +17,22 @@ const (
 	secondChances = 8
 )
 
-func (d *departures) next() *Eviction {
-	if d.n == len(d.list) {
-		d.list = append(d.list, Eviction{})
-	}
-	e := &d.list[d.n]
-	d.n++
-	return e
-}
-
-// evict takes a connection out of the table and keeps a copy to announce.
+// evict takes a connection out of the table and keeps a copy to announce, which
+// may happen at once: then the lock is let go of for a while, which changes
+// nothing for the caller, since nobody else changes the shard.
 func (s *shard) evict(j *job, slot uint32, cause Cause, at int64) {
 	s.evicted++
 	s.tally.evicted[cause]++
-	if s.leaving != nil {
-		e := s.leaving.next()
+	w := s.worker
+	if w.leaves {
+		e := w.leave(s.id, int(s.meta(slot).weight))
 		e.Number, e.Cause, e.EvictedAt = s.evicted, cause, at
 		s.copyTo(&e.Connection, slot, Full, j.names)
 	}
 	s.remove(slot, j.names.pairs)
+	if w.leaving.n >= announceAt || w.leaving.cells >= announceCellsAt {
+		w.announce(j)
+	}
 }
 
 // evictIdle evicts a connection that has expired, as CauseIdle or, after its
@@ -56,40 +47,11 @@ func (s *shard) evictIdle(j *job, slot uint32) {
 	s.evict(j, slot, cause, h.lastSeen+s.timeouts[c])
 }
 
-// announce hands the departures to OnEvict, without the lock: the caller holds
-// it and gets it back.
-func (s *shard) announce(j *job) {
-	d := s.leaving
-	if d == nil || d.n == 0 {
-		return
-	}
-	s.mu.Unlock()
-	for i := range d.list[:d.n] {
-		e := &d.list[i]
-		if j.t.cfg.Enrich != nil {
-			j.t.cfg.Enrich(&e.Connection)
-		}
-		j.t.cfg.OnEvict(int(s.id), e)
-	}
-	d.n = 0
-	s.mu.Lock()
-}
-
-// yieldTo lets waiting queries in, and announces if enough have left.
-func (s *shard) yieldTo(j *job) {
-	if s.leaving != nil && s.leaving.n >= announceAt {
-		s.announce(j)
-		return
-	}
-	s.mu.Unlock()
-	s.mu.Lock()
-}
-
 // sweepAll evicts everything in the network that has expired.
 func (s *shard) sweepAll(j *job, n uint16) {
 	for c := range numClasses {
 		for !s.sweep(j, n, c, sweepSlice, true) {
-			s.yieldTo(j)
+			s.worker.yield(j)
 		}
 	}
 }

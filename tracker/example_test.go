@@ -44,7 +44,7 @@ func Example() {
 		}
 	}
 	applied := make(chan struct{})
-	if err := t.Tick(ctx, start.Add(time.Minute).UnixNano(), func() { close(applied) }); err != nil {
+	if err := t.Tick(ctx, tracker.Entry{LogTime: start.Add(time.Minute).UnixNano()}, func() { close(applied) }); err != nil {
 		panic(err)
 	}
 	<-applied

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -59,6 +60,7 @@ func FuzzSubmit(f *testing.F) {
 		f.Add(p, p, int64(r.Uint64()))
 	}
 	f.Fuzz(func(t *testing.T, one, two []byte, logTime int64) {
+		fuzzguard.Watch(t)
 		rig := newRig(t, Config{MaxConnections: 6, Shards: 2, MaxMemoryBytes: 512 << 10})
 		for i, p := range [][]byte{one, two, one} {
 			o, err := rig.Origin("", string(rune('a'+i)), i == 1)
@@ -66,7 +68,7 @@ func FuzzSubmit(f *testing.F) {
 				t.Fatal(err)
 			}
 			done := make(chan struct{})
-			if rig.Submit(context.Background(), logTime, o, fuzzBatch(p), func() { close(done) }) == nil {
+			if rig.Submit(context.Background(), Entry{LogTime: logTime}, o, fuzzBatch(p), func() { close(done) }) == nil {
 				<-done
 			}
 			rig.checkInvariants()
@@ -88,7 +90,10 @@ func FuzzSubmit(f *testing.F) {
 func FuzzModel(f *testing.F) {
 	f.Add(uint64(1))
 	f.Add(uint64(time.Hour))
-	f.Fuzz(func(t *testing.T, seed uint64) { runModel(t, seed, 30) })
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		fuzzguard.Watch(t)
+		runModel(t, seed, 30)
+	})
 }
 
 // A text that reads as a UID is the text of that UID.
@@ -96,6 +101,7 @@ func FuzzParseUID(f *testing.F) {
 	f.Add(makeUID(1, 2, 3, 4).String())
 	f.Add("7zzzzzzzzzzzzzzzzzzzzzzzzz")
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzzguard.Watch(t)
 		if u, err := ParseUID(s); err == nil && u.String() != s {
 			t.Errorf("%q reads as %v", s, u)
 		}

@@ -1,7 +1,5 @@
 package tracker
 
-import "github.com/whorl-net/whorl/ja4"
-
 // Cells that hang on a connection:
 //
 //	tagEvent    x seen at, y value<<36 | packet number, a pair, typ type
@@ -24,9 +22,13 @@ const (
 const roomTries = 8
 
 // record adds a fingerprint, its raw form and its server name to a connection.
-func (s *shard) record(j *job, slot uint32, e *ja4.Event, seenAt int64) {
+func (s *shard) record(j *job, slot uint32, f *print, seenAt int64) {
+	e := &j.b.Fingerprints[f.index]
 	num := min(s.packetNum(slot, j.origin), packetNumMask)
-	s.addEvent(j, slot, uint8(e.Type), e.Value, seenAt, num)
+	before, recorded := s.addEvent(j, slot, uint8(e.Type), e.Value, seenAt, num)
+	if recorded && s.worker.events {
+		s.worker.printed(s.subject(slot, s.hot(slot), f.flow), s.printed(slot, f.index, seenAt, num, before))
+	}
 	if e.Raw != "" {
 		s.addEvent(j, slot, uint8(e.Type)|rawType, e.Raw, seenAt, num)
 	}
@@ -36,8 +38,9 @@ func (s *shard) record(j *job, slot uint32, e *ja4.Event, seenAt int64) {
 }
 
 // addEvent appends an event to the history of type typ, unless its value is
-// the newest one's.
-func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt int64, num uint64) {
+// the newest one's, or there is no room. before is the value that was newest, 0
+// if there was none.
+func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt int64, num uint64) (before uint32, recorded bool) {
 	hash := s.values.hash(value)
 	at := s.findCell(slot, func(c *cell) bool {
 		return (c.tag == tagEvent || c.tag == tagHistory) && c.typ == typ
@@ -47,15 +50,16 @@ func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt in
 		if c := s.cells.at(at); c.tag == tagHistory {
 			newest = uint32(c.y >> 32)
 		}
-		if id := s.values.find(value, hash); id != 0 && id == valueOf(s.cells.at(newest)) {
-			return
+		before = valueOf(s.cells.at(newest))
+		if id := s.values.find(value, hash); id == before {
+			return before, false
 		}
 	}
 	// At most: the value, the event, and a head for the history.
 	id, ok := s.intern(j, slot, value, hash, 2)
 	if !ok {
 		s.tally.noRoom++
-		return
+		return before, false
 	}
 	ev := cell{x: uint64(seenAt), y: uint64(id)<<packetNumBits | num, a: j.origin, tag: tagEvent, typ: typ}
 	if at == 0 {
@@ -63,9 +67,10 @@ func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt in
 		*c = ev
 		s.hang(slot, i)
 		s.meta(slot).weight++
-		return
+		return before, true
 	}
 	s.appendEvent(slot, at, ev)
+	return before, true
 }
 
 // appendEvent puts ev behind the newest event of the history at cell number at.

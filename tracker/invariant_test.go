@@ -11,11 +11,11 @@ import (
 func (r *rig) checkInvariants() {
 	r.Helper()
 	for _, s := range r.shards {
-		s.mu.Lock()
+		s.worker.mu.Lock()
 		checkSlots(r.TB, s, r.names.Load().pairs)
 		checkWheels(r.TB, s)
 		checkCells(r.TB, s)
-		s.mu.Unlock()
+		s.worker.mu.Unlock()
 	}
 }
 

@@ -57,10 +57,14 @@ func (h *hot) in(network uint16) (k keyIn) {
 }
 
 // flowKey returns the stored key as others know it.
-func (h *hot) flowKey() flow.Key {
+func (h *hot) flowKey() flow.Key { return flowKey(&h.key) }
+
+func (k *keyIn) flowKey() flow.Key { return flowKey(k.key()) }
+
+func flowKey(b *[keyBytes]byte) flow.Key {
 	return flow.Key{
-		A: flow.Addr(h.key[0:16]), B: flow.Addr(h.key[16:32]), Protocol: h.proto(),
-		APort: binary.BigEndian.Uint16(h.key[32:]), BPort: binary.BigEndian.Uint16(h.key[34:]),
+		A: flow.Addr(b[0:16]), B: flow.Addr(b[16:32]), Protocol: flow.Protocol(b[keyBytes-1]),
+		APort: binary.BigEndian.Uint16(b[32:]), BPort: binary.BigEndian.Uint16(b[34:]),
 	}
 }
 

@@ -282,7 +282,7 @@ func TestOriginsAreBounded(t *testing.T) {
 	if _, err := tr.Origin("lab", strings.Repeat("p", 256), false); err == nil {
 		t.Error("a probe label of 256 bytes is taken")
 	}
-	if err := tr.Submit(t.Context(), 0, Origin{pair: 77}, new(flow.Batch), nil); err == nil {
+	if err := tr.Submit(t.Context(), Entry{}, Origin{pair: 77}, new(flow.Batch), nil); err == nil {
 		t.Error("an Origin of another tracker is taken")
 	}
 }
@@ -340,7 +340,7 @@ func TestMalformedBatches(t *testing.T) {
 	} {
 		b := good()
 		c.do(b)
-		err := r.Submit(t.Context(), at(0), Origin{}, b, func() { t.Error("done is called") })
+		err := r.Submit(t.Context(), Entry{LogTime: at(0)}, Origin{}, b, func() { t.Error("done is called") })
 		if !errors.Is(err, ErrBatch) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
@@ -370,17 +370,17 @@ func TestDoneInOrder(t *testing.T) {
 		var err error
 		switch i % 5 {
 		case 0:
-			err = r.Tick(t.Context(), at(0), done)
+			err = r.Tick(t.Context(), Entry{LogTime: at(0)}, done)
 		case 1:
-			err = r.Flush(t.Context(), at(0), FlushRequest{Network: "none"}, func(int) { done() })
+			err = r.Flush(t.Context(), Entry{LogTime: at(0)}, FlushRequest{Network: "none"}, func(int) { done() })
 		case 2:
-			err = r.Submit(t.Context(), at(0), Origin{}, new(flow.Batch), done)
+			err = r.Submit(t.Context(), Entry{LogTime: at(0)}, Origin{}, new(flow.Batch), done)
 		default:
 			var ps []pkt
 			for n := range i % 100 {
 				ps = append(ps, pkt{flow: udp(int(n))})
 			}
-			err = r.Submit(t.Context(), at(0), Origin{}, batchOf(ps...), done)
+			err = r.Submit(t.Context(), Entry{LogTime: at(0)}, Origin{}, batchOf(ps...), done)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -402,7 +402,7 @@ func TestSubmitWaitsForRoom(t *testing.T) {
 		}
 		b := batchOf(pkt{flow: udp(1)})
 		for range 2 { // Run has not begun
-			if err := tr.Submit(t.Context(), at(0), Origin{}, b, nil); err != nil {
+			if err := tr.Submit(t.Context(), Entry{LogTime: at(0)}, Origin{}, b, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -412,14 +412,14 @@ func TestSubmitWaitsForRoom(t *testing.T) {
 		impatient := errors.New("impatient")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, impatient)
 		defer cancel()
-		if err := tr.Submit(ctx, at(0), Origin{}, b, func() { t.Error("done is called") }); !errors.Is(err, impatient) {
+		if err := tr.Submit(ctx, Entry{LogTime: at(0)}, Origin{}, b, func() { t.Error("done is called") }); !errors.Is(err, impatient) {
 			t.Errorf("submit to a full queue: %v, want %v", err, impatient)
 		}
 		run, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- tr.Run(run) }()
 		done := make(chan struct{}) // what was given up holds nobody back
-		if err := tr.Submit(t.Context(), at(0), Origin{}, b, func() { close(done) }); err != nil {
+		if err := tr.Submit(t.Context(), Entry{LogTime: at(0)}, Origin{}, b, func() { close(done) }); err != nil {
 			t.Fatal(err)
 		}
 		<-done
@@ -430,7 +430,7 @@ func TestSubmitWaitsForRoom(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if err := tr.Submit(t.Context(), at(0), Origin{}, b, nil); !errors.Is(err, ErrStopped) {
+		if err := tr.Submit(t.Context(), Entry{LogTime: at(0)}, Origin{}, b, nil); !errors.Is(err, ErrStopped) {
 			t.Errorf("submit after the end: %v, want ErrStopped", err)
 		}
 		if err := tr.Run(t.Context()); err == nil {

@@ -77,9 +77,9 @@ func (t *Tracker) Origin(network, probe string, live bool) (Origin, error) {
 		}
 	}
 	switch {
-	case !haveNet && len(old.networks) == t.cfg.MaxNetworks:
+	case !haveNet && len(old.networks) >= t.cfg.MaxNetworks:
 		return Origin{}, fmt.Errorf("network %q: all %d networks are in use: %w", network, len(old.networks), ErrFull)
-	case !haveProbe && len(old.probes) == t.cfg.MaxProbes:
+	case !haveProbe && len(old.probes) >= t.cfg.MaxProbes:
 		return Origin{}, fmt.Errorf("probe %q: all %d probes are in use: %w", probe, len(old.probes), ErrFull)
 	case len(old.pairs) == maxPairs:
 		return Origin{}, fmt.Errorf("probe %q in network %q: all %d pairs are in use: %w", probe, network, maxPairs, ErrFull)

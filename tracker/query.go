@@ -18,7 +18,7 @@ func (t *Tracker) Get(key flow.Key, network string, d Detail, into *Snapshot) bo
 	k := makeKeyIn(&key, n)
 	s := t.shards[t.shardOf(&k, t.labelSeed(cmp.Or(network, flow.DefaultNetwork)))]
 	hash := s.hash(&k)
-	s.mu.Lock()
+	s.worker.mu.Lock()
 	slot := s.find(hash, &k, t.names.Load().pairs)
 	return t.copyLocked(s, slot, d, into)
 }
@@ -29,7 +29,7 @@ func (t *Tracker) GetUID(u UID, d Detail, into *Snapshot) bool {
 		return false
 	}
 	s := t.shards[u.shard()]
-	s.mu.Lock()
+	s.worker.mu.Lock()
 	slot := u.slot()
 	if slot == 0 || slot >= s.fresh || s.hot(slot).pair == freePair || s.meta(slot).number != u.number() {
 		slot = 0
@@ -40,18 +40,25 @@ func (t *Tracker) GetUID(u UID, d Detail, into *Snapshot) bool {
 // copyLocked copies the connection in slot, if that is not 0, and unlocks s.
 func (t *Tracker) copyLocked(s *shard, slot uint32, d Detail, into *Snapshot) bool {
 	if slot == 0 {
-		s.mu.Unlock()
+		s.worker.mu.Unlock()
 		return false
 	}
 	s.copyTo(into, slot, d, t.names.Load())
-	s.mu.Unlock()
+	s.worker.mu.Unlock()
 	t.enrich(into, d)
 	return true
 }
 
+// enrich completes what a query has copied.
 func (t *Tracker) enrich(s *Snapshot, d Detail) {
-	if t.cfg.Enrich != nil && d != Bare {
+	if d == Bare {
+		return
+	}
+	if t.cfg.Enrich != nil {
 		t.cfg.Enrich(s)
+	}
+	if t.cfg.Annotate != nil {
+		t.cfg.Annotate(s)
 	}
 }
 
@@ -102,8 +109,8 @@ func (t *Tracker) Page(c Cursor, d Detail, limit int, page []Snapshot) (_ []Snap
 // been long enough. It returns where to go on and whether the shard is done.
 func (s *shard) visit(slot uint32, d Detail, limit int, page []Snapshot, t *Tracker) ([]Snapshot, uint32, bool) {
 	page = slices.Grow(page, min(visitSlots, limit-len(page))) // not under the lock
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.worker.mu.Lock()
+	defer s.worker.mu.Unlock()
 	names := t.names.Load()
 	slot = max(slot, 1)
 	cells := uint32(0)

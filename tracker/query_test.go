@@ -271,7 +271,7 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 			b.AddPacket(b.AddFlow(tu), false, at(time.Duration(n)*time.Millisecond), 100, flow.SYN)
 		}
 		n++
-		if err := r.Submit(ctx, at(0), Origin{}, b, finish); err != nil {
+		if err := r.Submit(ctx, Entry{LogTime: at(0)}, Origin{}, b, finish); err != nil {
 			t.Fatal(err)
 		}
 		<-done

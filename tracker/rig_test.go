@@ -25,16 +25,17 @@ func at(d time.Duration) int64 { return epochTime + int64(d) }
 type rig struct {
 	testing.TB
 	*Tracker
+	stop func()
 	mu   sync.Mutex
 	gone []*Eviction // guarded by mu; the connections are clones
 }
 
 // newRig starts a Tracker that ends with the test. It collects evictions unless
-// cfg has an OnEvict.
+// cfg has an OnEvict or an OnOutput.
 func newRig(t testing.TB, cfg Config) *rig {
 	t.Helper()
 	r := &rig{TB: t}
-	if cfg.OnEvict == nil {
+	if cfg.OnEvict == nil && cfg.OnOutput == nil {
 		cfg.OnEvict = func(_ int, e *Eviction) {
 			c := *e
 			c.Connection = *e.Connection.Clone()
@@ -43,20 +44,33 @@ func newRig(t testing.TB, cfg Config) *rig {
 			r.gone = append(r.gone, &c)
 		}
 	}
-	var err error
-	if r.Tracker, err = New(cfg); err != nil {
+	tr, err := New(cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
+	r.start(tr)
+	return r
+}
+
+// startRig runs a Tracker that ends with the test, or with stop.
+func startRig(t testing.TB, tr *Tracker) *rig {
+	r := &rig{TB: t}
+	r.start(tr)
+	return r
+}
+
+func (r *rig) start(tr *Tracker) {
+	r.Tracker = tr
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	t.Cleanup(func() {
+	go func() { ended <- tr.Run(ctx) }()
+	r.stop = sync.OnceFunc(func() {
 		stop()
 		if err := <-ended; err != nil {
-			t.Error(err)
+			r.Error(err)
 		}
 	})
-	return r
+	r.Cleanup(r.stop)
 }
 
 // origin returns the Origin of a probe that replays.
@@ -72,7 +86,7 @@ func (r *rig) origin(network, probe string) Origin {
 func (r *rig) submit(logTime int64, o Origin, b *flow.Batch) {
 	r.Helper()
 	done := make(chan struct{})
-	if err := r.Submit(context.Background(), logTime, o, b, func() { close(done) }); err != nil {
+	if err := r.Submit(context.Background(), Entry{LogTime: logTime}, o, b, func() { close(done) }); err != nil {
 		r.Fatal(err)
 	}
 	<-done
@@ -81,7 +95,7 @@ func (r *rig) submit(logTime int64, o Origin, b *flow.Batch) {
 func (r *rig) tick(logTime int64) {
 	r.Helper()
 	done := make(chan struct{})
-	if err := r.Tick(context.Background(), logTime, func() { close(done) }); err != nil {
+	if err := r.Tick(context.Background(), Entry{LogTime: logTime}, func() { close(done) }); err != nil {
 		r.Fatal(err)
 	}
 	<-done
@@ -90,7 +104,7 @@ func (r *rig) tick(logTime int64) {
 func (r *rig) flush(logTime int64, f FlushRequest) int {
 	r.Helper()
 	done := make(chan int, 1)
-	if err := r.Flush(context.Background(), logTime, f, func(n int) { done <- n }); err != nil {
+	if err := r.Flush(context.Background(), Entry{LogTime: logTime}, f, func(n int) { done <- n }); err != nil {
 		r.Fatal(err)
 	}
 	return <-done

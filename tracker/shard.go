@@ -3,7 +3,6 @@ package tracker
 import (
 	"hash/maphash"
 	"math/bits"
-	"sync"
 )
 
 // shard is one part of the table. Its worker is the only one to change it.
@@ -12,10 +11,14 @@ type shard struct {
 	epoch    uint32
 	timeouts timeouts
 	seed     maphash.Seed // of the index; per process, decides nothing that can be seen
+	worker   *worker      // who owns it
+	// appliedTo is the position of the last entry that is in what the shard was
+	// restored from: it is not applied again.
+	appliedTo uint64
 
-	// mu guards everything below but counts. The worker holds it while it
-	// changes the shard, queries hold it while they read.
-	mu     sync.Mutex
+	// The worker's mu guards everything below but counts. The worker holds it
+	// while it changes the shard, queries hold it while they read.
+
 	index  index
 	chunks []*chunk
 	free   uint32 // chain of free slots
@@ -40,9 +43,6 @@ type shard struct {
 	tally  tally
 	counts counts
 
-	// leaving are evictions copied but not yet announced, see announce; the
-	// worker's, nil if nobody wants to know.
-	leaving *departures
 	// hashes are of some connections about to leave, by slot; slot 0 is none.
 	hashes [touchBlock]slotHash
 	// touched keeps the compiler from dropping loads that only warm the cache.

@@ -36,8 +36,8 @@ type Snapshot struct {
 	SrcPacketCount, SrcByteCount uint64
 
 	// Fingerprints and RawFingerprints are in the order in which a type was
-	// first seen. With Newest, each History has only its newest event and
-	// RawFingerprints is empty; with Bare both are empty.
+	// first seen. With Newest, each History has only its newest event; with
+	// Bare there is none. RawFingerprints is empty with anything but Full.
 	Fingerprints    []History
 	RawFingerprints []History
 	// ServerName is the newest SNI or Host, empty when unknown.
@@ -52,9 +52,16 @@ type Snapshot struct {
 	KnownBad        bool
 	New             bool
 	MSSValue        uint32
+	MTUEstimate     uint32
 	TunnelIndicator string
 	SSHSessionType  string
-	Anomalies       []Anomaly
+	// SSHSessionHint is what a wider rule says where SSHSessionType, after
+	// the published one, says nothing.
+	SSHSessionHint string
+	// TableMatches are the entries of tables of known fingerprints that match,
+	// best first; IdentifiedApp and KnownBad follow from them.
+	TableMatches []TableMatch
+	Anomalies    []Anomaly
 }
 
 // History is what was seen of one fingerprint type, oldest first. Equal values
@@ -97,6 +104,39 @@ type Anomaly struct {
 	// RaisedAt is a capture time in Unix nanoseconds.
 	RaisedAt  int64
 	PacketNum uint64
+	// Evidence is what it rests on.
+	Evidence []Evidence
+}
+
+// TableMatch is one entry of a table of known fingerprints that a connection
+// matches.
+type TableMatch struct {
+	// App is the application the entry names, "" if it names none.
+	App string
+	// Bad says that the entry condemns the connection.
+	Bad  bool
+	Note string
+	// Confidence is how sure the entry is, 1 to 100.
+	Confidence uint8
+	// Entry is the id of the entry, Source the table it is from.
+	Entry, Source string
+	// Evidence are the fingerprints that matched: one, or one for each part of
+	// a combination.
+	Evidence []Evidence
+}
+
+// Evidence is something observed that speaks for a statement.
+type Evidence struct {
+	// Type is that of the fingerprint in Value; 0 when Value is something else,
+	// such as an address, a port or a count.
+	Type  ja4.Type
+	Value string
+	// PacketNum and Probe are those of a FingerprintEvent; 0 and "" when it is
+	// no single packet, or no single probe.
+	PacketNum uint64
+	Probe     string
+	// SeenAt is a capture time in Unix nanoseconds, 0 when there is none.
+	SeenAt int64
 }
 
 // Severity ranks anomalies. The numbers are those of whorl.v1.Severity.
@@ -147,6 +187,8 @@ const (
 	Bare Detail = iota
 	// Newest copies the newest event of each fingerprint type, no raw forms.
 	Newest
+	// Histories copies every event of each fingerprint type, no raw forms.
+	Histories
 	// Full copies everything.
 	Full
 )
@@ -217,7 +259,14 @@ func (s *Snapshot) Clone() *Snapshot {
 	c.Fingerprints = cloneHistories(s.Fingerprints)
 	c.RawFingerprints = cloneHistories(s.RawFingerprints)
 	c.Observers = slices.Clone(s.Observers)
+	c.TableMatches = slices.Clone(s.TableMatches)
+	for i := range c.TableMatches {
+		c.TableMatches[i].Evidence = slices.Clone(c.TableMatches[i].Evidence)
+	}
 	c.Anomalies = slices.Clone(s.Anomalies)
+	for i := range c.Anomalies {
+		c.Anomalies[i].Evidence = slices.Clone(c.Anomalies[i].Evidence)
+	}
 	return &c
 }
 
@@ -234,7 +283,7 @@ func (s *Snapshot) Reset() {
 	s.resetExtras()
 	*s = Snapshot{
 		Fingerprints: s.Fingerprints, RawFingerprints: s.RawFingerprints,
-		Observers: s.Observers, Anomalies: s.Anomalies,
+		Observers: s.Observers, TableMatches: s.TableMatches, Anomalies: s.Anomalies,
 	}
 }
 
@@ -245,9 +294,10 @@ func (s *Snapshot) resetExtras() {
 	s.ServerName = ""
 	s.Observers = s.Observers[:0]
 	s.IdentifiedApp, s.KnownBad, s.New = "", false, false
-	s.MSSValue, s.TunnelIndicator, s.SSHSessionType = 0, "", ""
-	clear(s.Anomalies)
-	s.Anomalies = s.Anomalies[:0]
+	s.MSSValue, s.MTUEstimate, s.TunnelIndicator = 0, 0, ""
+	s.SSHSessionType, s.SSHSessionHint = "", ""
+	s.TableMatches = resetMatches(s.TableMatches)
+	s.Anomalies = resetAnomalies(s.Anomalies)
 }
 
 // maxKeptEvents bounds what a reused History keeps room for: one connection
@@ -264,4 +314,22 @@ func resetHistories(hs []History) []History {
 		hs[i].Events = hs[i].Events[:0]
 	}
 	return hs[:0]
+}
+
+// resetMatches empties ms and keeps the room for the evidence of each, which is
+// as small as the combinations of tables are. resetAnomalies does the same.
+func resetMatches(ms []TableMatch) []TableMatch {
+	for i := range ms {
+		clear(ms[i].Evidence) // let go of the strings
+		ms[i] = TableMatch{Evidence: ms[i].Evidence[:0]}
+	}
+	return ms[:0]
+}
+
+func resetAnomalies(as []Anomaly) []Anomaly {
+	for i := range as {
+		clear(as[i].Evidence)
+		as[i] = Anomaly{Evidence: as[i].Evidence[:0]}
+	}
+	return as[:0]
 }

@@ -105,12 +105,9 @@ type ShardStatus struct {
 // ShardStatus returns the status of each shard, indexed by shard.
 func (t *Tracker) ShardStatus() []ShardStatus {
 	all := make([]ShardStatus, len(t.shards))
-	for w, q := range t.queues {
-		from, to := t.owned(w)
-		for i := from; i < to; i++ {
-			live := t.shards[i].counts.live.Load()
-			all[i] = ShardStatus{Connections: int(live), QueueDepth: len(q), QueueCapacity: cap(q)}
-		}
+	for i, s := range t.shards {
+		q := s.worker.in
+		all[i] = ShardStatus{Connections: int(s.counts.live.Load()), QueueDepth: len(q), QueueCapacity: cap(q)}
 	}
 	return all
 }

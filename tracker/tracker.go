@@ -3,6 +3,7 @@ package tracker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -19,17 +20,24 @@ var ErrBatch = errors.New("malformed batch")
 // ErrFull is wrapped by the errors of Origin when there is no room for a label.
 var ErrFull = errors.New("no room for another label")
 
-// Tracker is the table. Submit, Tick, Flush, Observe and Origin are for one
-// caller at a time, who follows the log; everything else may be called from
-// any goroutine at any time, also before and after Run.
+// Tracker is the table. Submit, Tick, Flush, Observe, Origin, Sync, SaveHead,
+// SaveShard and Position are for one caller at a time, who follows the log;
+// everything else may be called from any goroutine at any time, also before and
+// after Run, but for queries while something is restored.
 type Tracker struct {
-	cfg    Config
-	shards []*shard
-	queues []chan *job // one for each worker
-	names  atomic.Pointer[names]
-	labels labels
-	ending ending
-	jobs   sync.Pool
+	cfg     Config
+	shards  []*shard
+	workers []*worker
+	names   atomic.Pointer[names]
+	labels  labels
+	jobs    sync.Pool
+	images  images
+	// restoring guards the labels while shards are restored.
+	restoring sync.Mutex
+	// underWay holds a token for each job from Submit to the end of its done, so
+	// that no queue behind it is ever full; submitted are the jobs in order.
+	underWay  chan struct{}
+	submitted chan *job
 
 	started atomic.Bool
 	stopped chan struct{} // closed when Run ends
@@ -38,10 +46,13 @@ type Tracker struct {
 
 	clocks   []netClock // by network
 	logTime  int64      // the greatest so far
-	to       []int      // scratch, as all that follows
-	unsorted []keyIn
-	shardAt  []uint16 // of each flow
-	place    []uint32 // of each flow in job.flows<<1, plus 1 if it was turned
+	position uint64     // the newest
+	// headNames is what the newest SaveHead knew.
+	headNames nameCounts
+	unsorted  []keyIn  // scratch, as all that follows
+	shardAt   []uint16 // of each flow
+	workerAt  []uint16 // of each flow
+	place     []uint32 // of each flow in job.flows<<1, plus 1 if it was turned
 }
 
 // New returns a Tracker that starts no goroutine: call Run.
@@ -52,6 +63,7 @@ func New(cfg Config) (*Tracker, error) {
 	}
 	t := &Tracker{
 		cfg: cfg, stopped: make(chan struct{}),
+		underWay: make(chan struct{}, cfg.QueueBatches), submitted: make(chan *job, cfg.QueueBatches),
 		clocks: make([]netClock, 1),
 		labels: labels{
 			networks: map[string]uint16{flow.DefaultNetwork: 0}, probes: map[string]uint16{"": 0},
@@ -59,6 +71,7 @@ func New(cfg Config) (*Tracker, error) {
 		},
 	}
 	t.names.Store(&names{networks: []string{flow.DefaultNetwork}, probes: []string{""}, pairs: []pair{{}}})
+	t.headNames = t.names.Load().counts()
 	t.jobs.New = func() any { return new(job) }
 	n := int64(cfg.Shards)
 	share := cfg.MaxMemoryBytes / n
@@ -70,8 +83,13 @@ func New(cfg Config) (*Tracker, error) {
 		}
 		t.shards = append(t.shards, newShard(i, &t.cfg, min(live, most), share))
 	}
-	for range cfg.Workers {
-		t.queues = append(t.queues, make(chan *job, cfg.QueueBatches))
+	for i := range cfg.Workers {
+		w := newWorker(t, uint16(i))
+		w.shards = t.shards[i*cfg.Shards/cfg.Workers : (i+1)*cfg.Shards/cfg.Workers]
+		for _, s := range w.shards {
+			s.worker = w
+		}
+		t.workers = append(t.workers, w)
 	}
 	return t, nil
 }
@@ -85,46 +103,65 @@ func (t *Tracker) Run(ctx context.Context) error {
 	}
 	defer close(t.stopped)
 	var wg sync.WaitGroup
-	for i := range t.queues {
-		wg.Go(func() { t.work(ctx, i) })
+	for _, w := range t.workers {
+		wg.Go(func() { w.run(ctx) })
 	}
+	wg.Go(func() { newMerger(t).run(ctx) })
 	wg.Wait()
 	return nil
 }
 
-// Submit routes b to the shards that own its connections. It returns when each
-// worker concerned has accepted its part, not when it has been applied; then
-// done, if not nil, is called once by a worker, after the evictions that b led
-// to. The tracker reads b until done is called: do not change or reuse it
-// before. An empty batch is fine.
+// Submit gives b to the shards that own its connections. It returns when b has
+// been queued, not when it has been applied; then done, if not nil, is called
+// once by the merging goroutine, after OnEvict and OnOutput have had all that b
+// led to. The tracker reads b until done is called: do not change or reuse it
+// before. An empty batch is fine. Like OnOutput, done must not call Submit.
 //
-// logTime is when b entered the log, in Unix nanoseconds; a smaller one than
-// before counts as the greatest so far.
-//
-// Submit blocks while a worker's queue is full. If ctx ends first it returns
-// the cause; parts already accepted are applied, done is not called, and the
-// table is no longer that of the log. A malformed b is refused whole with
-// ErrBatch. After Run has ended it returns ErrStopped.
-func (t *Tracker) Submit(ctx context.Context, logTime int64, o Origin, b *flow.Batch, done func()) error {
+// Submit blocks while Config.QueueBatches entries are under way. If ctx ends
+// first it returns the cause; a malformed b is refused with ErrBatch; after Run
+// has ended it returns ErrStopped; an e that does not come behind the entry
+// before it is an error. In each case nothing was changed and done is not called.
+func (t *Tracker) Submit(ctx context.Context, e Entry, o Origin, b *flow.Batch, done func()) error {
 	if err := checkBatch(b); err != nil {
 		return err
 	}
-	j := t.newJob(jobBatch, logTime)
-	if int(o.pair) >= len(j.names.pairs) {
+	if int(o.pair) >= len(t.names.Load().pairs) {
 		return errors.New("origin is of another tracker")
+	}
+	j, err := t.begin(ctx, jobBatch, e)
+	if err != nil {
+		return err
 	}
 	j.done = done
 	t.route(j, t.logTime, o, b)
-	return t.send(ctx, j)
+	t.send(j)
+	return nil
 }
 
-// Tick says that the log has reached logTime, and evicts all that has expired.
+// Tick says that the log has reached e.LogTime, and evicts all that has expired.
 // It blocks and fails as Submit does.
-func (t *Tracker) Tick(ctx context.Context, logTime int64, done func()) error {
-	j := t.newJob(jobTick, logTime)
+func (t *Tracker) Tick(ctx context.Context, e Entry, done func()) error {
+	j, err := t.begin(ctx, jobTick, e)
+	if err != nil {
+		return err
+	}
 	j.done = done
 	t.readClocks(j)
-	return t.send(ctx, j)
+	t.send(j)
+	return nil
+}
+
+// Sync calls done, by the merging goroutine, once all that was submitted before
+// is applied and has had its OnOutput, and before those of what is submitted
+// behind. It is no entry of the log. It blocks and fails as Submit does.
+func (t *Tracker) Sync(ctx context.Context, done func()) error {
+	if err := t.enter(ctx); err != nil {
+		return err
+	}
+	j := t.newJob(jobSync)
+	j.done = done
+	t.send(j)
+	return nil
 }
 
 // FlushRequest says which connections Flush evicts: those for which each set
@@ -144,8 +181,11 @@ type FlushRequest struct {
 // Flush evicts what has expired, then what r describes, with CauseFlush. done,
 // if not nil, is called once with the number of the latter. It blocks and fails
 // as Submit does.
-func (t *Tracker) Flush(ctx context.Context, logTime int64, r FlushRequest, done func(n int)) error {
-	j := t.newJob(jobFlush, logTime)
+func (t *Tracker) Flush(ctx context.Context, e Entry, r FlushRequest, done func(n int)) error {
+	j, err := t.begin(ctx, jobFlush, e)
+	if err != nil {
+		return err
+	}
 	j.doneN = done
 	j.flush = r
 	j.flushNetwork, j.flushProbe = anyLabel, anyLabel
@@ -157,7 +197,8 @@ func (t *Tracker) Flush(ctx context.Context, logTime int64, r FlushRequest, done
 		j.flushProbe = labelNumber(n, ok)
 	}
 	t.readClocks(j)
-	return t.send(ctx, j)
+	t.send(j)
+	return nil
 }
 
 // anyLabel stands for all networks or probes, noLabel for one never heard of.
@@ -191,17 +232,51 @@ func (t *Tracker) Observe(ctx context.Context, o Origin, p Packet) error {
 	b := observed.Get().(*flow.Batch)
 	b.Reset()
 	b.AddPacket(b.AddFlow(p.Tuple), false, p.Time, p.WireLength, p.TCPFlags)
-	return t.Submit(ctx, p.Time, o, b, func() { observed.Put(b) })
+	return t.Submit(ctx, Entry{LogTime: p.Time}, o, b, func() { observed.Put(b) })
 }
 
 // observed keeps the batches of Observe.
 var observed = sync.Pool{New: func() any { return new(flow.Batch) }}
 
-// newJob returns a job for an entry at logTime.
-func (t *Tracker) newJob(kind jobKind, logTime int64) *job {
-	t.logTime = max(t.logTime, min(logTime, maxTime))
+// begin waits for a place and returns a job for an entry of the log.
+func (t *Tracker) begin(ctx context.Context, kind jobKind, e Entry) (*job, error) {
+	if e.Position == 0 {
+		e.Position = t.position + 1
+	}
+	if e.Position <= t.position {
+		return nil, fmt.Errorf("entry %d of the log comes behind entry %d", e.Position, t.position)
+	}
+	if err := t.enter(ctx); err != nil {
+		return nil, err
+	}
+	t.position = e.Position
+	t.logTime = max(t.logTime, min(e.LogTime, maxTime))
+	return t.newJob(kind), nil
+}
+
+// enter waits for a place for one job more.
+func (t *Tracker) enter(ctx context.Context) error {
+	select {
+	case <-t.stopped: // select would choose at random
+		return ErrStopped
+	default:
+	}
+	select {
+	case t.underWay <- struct{}{}:
+		return nil
+	case <-t.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// newJob returns a job for the newest entry.
+func (t *Tracker) newJob(kind jobKind) *job {
 	j := t.jobs.Get().(*job)
 	j.t, j.kind, j.names = t, kind, t.names.Load()
+	j.entry = Entry{Position: t.position, LogTime: t.logTime}
+	j.to = j.to[:0]
 	return j
 }
 
@@ -213,53 +288,29 @@ func (t *Tracker) readClocks(j *job) {
 	}
 }
 
-// send gives j to each worker concerned, at least to one, so that its done is
-// called in turn.
-func (t *Tracker) send(ctx context.Context, j *job) error {
-	to := t.recipients(j)
-	j.pending.Store(int32(len(to)))
-	t.ending.add(j)
-	for i, w := range to {
-		if err := t.enqueue(ctx, t.queues[w], j); err != nil {
-			// From here on this is not the log's table: nobody is told of j.
-			j.done, j.doneN = nil, nil
-			if j.pending.Add(int32(i-len(to))) == 0 {
-				t.ending.finish(j, &t.jobs)
-			}
-			return err
+// send gives j to each worker concerned. Whoever entered finds room everywhere.
+func (t *Tracker) send(j *job) {
+	for i, w := range t.workers {
+		if w.concerned(j) {
+			j.to = append(j.to, i)
 		}
 	}
-	return nil
+	t.submitted <- j
+	for _, w := range j.to {
+		t.workers[w].in <- j
+	}
 }
 
-// recipients returns the workers that own a shard concerned by j. The result is
-// valid until the next call.
-func (t *Tracker) recipients(j *job) []int {
-	t.to = t.to[:0]
-	for w := range t.queues {
-		if t.concerned(j, w) {
-			t.to = append(t.to, w)
-		}
+// concerned reports whether a shard of the worker has anything to do for j.
+func (w *worker) concerned(j *job) bool {
+	switch j.kind {
+	case jobBatch:
+		first, last := w.shards[0], w.shards[len(w.shards)-1]
+		return j.flowStarts[first.id] != j.flowStarts[last.id+1]
+	case jobTick, jobFlush:
+		return true
+	case jobSave:
+		return j.t.shards[j.image.shard.id].worker == w
 	}
-	if len(t.to) == 0 {
-		t.to = append(t.to, 0)
-	}
-	return t.to
-}
-
-// enqueue waits for a place in q.
-func (t *Tracker) enqueue(ctx context.Context, q chan *job, j *job) error {
-	select {
-	case <-t.stopped: // select would choose at random
-		return ErrStopped
-	default:
-	}
-	select {
-	case q <- j:
-		return nil
-	case <-t.stopped:
-		return ErrStopped
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return false
 }

@@ -118,6 +118,29 @@ func (v *values) drop(id uint32) {
 // size returns the length of a value in bytes.
 func (v *values) size(id uint32) int { return int(uint32(v.cells.at(id).y)) }
 
+// appendTo appends the text of a value to b.
+func (v *values) appendTo(b []byte, id uint32) []byte {
+	h := v.cells.at(id)
+	left := int(uint32(h.y))
+	for i := uint32(h.y >> 32); i != 0; {
+		c := v.cells.at(i)
+		t := c.text()
+		n := min(left, cellText)
+		b = append(b, t[:n]...)
+		left -= n
+		i = c.next
+	}
+	return b
+}
+
+// text returns a copy of a value.
+func (v *values) text(id uint32) string {
+	var b strings.Builder
+	b.Grow(v.size(id))
+	v.writeTo(&b, id)
+	return b.String()
+}
+
 // writeTo writes the text of a value to b.
 func (v *values) writeTo(b *strings.Builder, id uint32) {
 	h := v.cells.at(id)

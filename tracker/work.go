@@ -1,63 +1,223 @@
 package tracker
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
-// owned returns the shards of worker w, from the first to before the last: they
-// follow one another, so that what a batch has for a worker lies together.
-func (t *Tracker) owned(w int) (from, to int) {
-	n := len(t.queues)
-	return w * len(t.shards) / n, (w + 1) * len(t.shards) / n
+// worker is the goroutine that owns some shards, and the only one to change
+// them. It takes jobs in the order of the log and hands what it has to say of
+// each to the merging goroutine.
+type worker struct {
+	t  *Tracker
+	id uint16
+	// shards follow one another, so that what a batch has for a worker lies
+	// together.
+	shards []*shard
+
+	in   chan *job
+	out  chan portion
+	free chan *part // parts that came back
+	quit <-chan struct{}
+
+	// mu guards the shards: the worker holds it while it changes them, queries
+	// while they read.
+	mu sync.Mutex
+
+	// The worker's own.
+
+	order   uint64 // where in the entry it is
+	part    *part  // what it has to say so far; nil if nobody listens
+	parts   int    // that it has made
+	leaves  bool   // somebody wants to know of evictions
+	events  bool   // and of events
+	leaving leaving
 }
 
-// concerned reports whether a shard of worker w has anything to do for j.
-func (t *Tracker) concerned(j *job, w int) bool {
-	from, to := t.owned(w)
-	return j.kind != jobBatch || j.rowStarts[from] != j.rowStarts[to] || j.printStarts[from] != j.printStarts[to]
+// portion is a part on its way to the merging goroutine, nil if it is empty.
+type portion struct {
+	part *part
+	last bool // of its worker for this entry
 }
 
-// work is the goroutine that owns the shards of worker w. It takes jobs in the
-// order of the log, and leaves those that are queued when ctx ends: they are in
-// the log.
-func (t *Tracker) work(ctx context.Context, w int) {
-	from, to := t.owned(w)
-	shards := t.shards[from:to]
-	if t.cfg.OnEvict != nil {
-		leaving := new(departures)
-		for _, s := range shards {
-			s.leaving = leaving
-		}
+// leaving holds copies of connections that left until the worker has let go of
+// its lock and announces them.
+type leaving struct {
+	list  []Eviction
+	shard []uint16
+	n     int
+	cells int // that hung on them
+}
+
+func newWorker(t *Tracker, id uint16) *worker {
+	w := &worker{
+		t: t, id: id, in: make(chan *job, t.cfg.QueueBatches),
+		// Room for all parts, and for the ends of entries that need none: a send
+		// never waits.
+		out:  make(chan portion, partsPerWorker+t.cfg.QueueBatches),
+		free: make(chan *part, partsPerWorker),
 	}
+	if t.cfg.OnOutput != nil {
+		w.part, w.parts = new(part), 1
+		w.events = t.cfg.Events
+	}
+	w.leaves = w.part != nil || t.cfg.OnEvict != nil
+	return w
+}
+
+// run applies jobs until ctx ends. It leaves those that are queued then: they
+// are in the log.
+func (w *worker) run(ctx context.Context) {
+	w.quit = ctx.Done()
 	for ctx.Err() == nil {
 		select {
-		case j := <-t.queues[w]:
-			for _, s := range shards {
-				s.do(j)
-			}
-			if j.pending.Add(-1) == 0 {
-				t.ending.finish(j, &t.jobs)
-			}
+		case j := <-w.in:
+			w.do(j)
+			w.announceAll(j)
+			w.hand(true)
 		case <-ctx.Done():
 		}
 	}
 }
 
-func (s *shard) do(j *job) {
+func (w *worker) do(j *job) {
 	switch j.kind {
 	case jobBatch:
-		if j.has(int(s.id)) {
-			s.apply(j)
+		w.apply(j)
+		return
+	case jobSave:
+		j.image.shard.copyFrom(w.t.shards[j.image.shard.id])
+		return
+	}
+	for _, s := range w.shards {
+		if s.appliedTo >= j.entry.Position {
+			continue
 		}
-	case jobTick:
+		w.order = orderShards + uint64(s.id)
 		s.tick(j)
-	case jobFlush:
-		s.tick(j)
-		s.flush(j)
+		if j.kind == jobFlush {
+			s.flush(j)
+		}
+	}
+}
+
+// leave returns the memory for a copy of a connection of the shard that is about
+// to leave, with so many cells.
+func (w *worker) leave(shard uint16, cells int) *Eviction {
+	l := &w.leaving
+	if l.n == len(l.list) {
+		l.list = append(l.list, Eviction{})
+		l.shard = append(l.shard, 0)
+	}
+	l.shard[l.n] = shard
+	l.cells += cells
+	l.n++
+	if w.part != nil {
+		p := w.part
+		p.items = append(p.items, item{order: w.order, at: uint32(len(p.departures) + l.n - 1), kind: itemDeparture})
+	}
+	return &l.list[l.n-1]
+}
+
+// opened and printed note an event for the merging goroutine.
+func (w *worker) opened(of subject, k *packet, r *row) {
+	p := w.part
+	p.items = append(p.items, item{order: w.order, at: uint32(len(p.opened)), kind: itemOpened})
+	p.opened = append(p.opened, opened{subject: of, sender: k.side, row: uint32(r.index)})
+}
+
+func (w *worker) printed(of subject, e printed) {
+	p := w.part
+	e.subject = of
+	p.items = append(p.items, item{order: w.order, at: uint32(len(p.printed)), kind: itemPrinted})
+	p.printed = append(p.printed, e)
+}
+
+// announce tells what there is to tell, without the lock: the caller holds it
+// and gets it back.
+func (w *worker) announce(j *job) {
+	w.mu.Unlock()
+	w.announceAll(j)
+	if w.part != nil && w.part.full() {
+		w.hand(false)
+	}
+	w.mu.Lock()
+}
+
+// announceAll hands the departures to OnEvict and to the part.
+func (w *worker) announceAll(j *job) {
+	l, cfg := &w.leaving, &j.t.cfg
+	for i := range l.list[:l.n] {
+		e := &l.list[i]
+		if cfg.Enrich != nil {
+			cfg.Enrich(&e.Connection)
+		}
+		if cfg.OnEvict != nil {
+			cfg.OnEvict(int(l.shard[i]), e)
+		}
+		if w.part != nil {
+			w.part.depart(l.shard[i], e, cfg.Encode)
+		}
+	}
+	l.n, l.cells = 0, 0
+}
+
+// yield lets waiting queries in, and tells what there is to tell if it is
+// enough. The caller holds the lock and gets it back.
+func (w *worker) yield(j *job) {
+	if w.part != nil && w.part.full() {
+		w.announce(j)
+		return
+	}
+	w.mu.Unlock()
+	w.mu.Lock()
+}
+
+// hand gives the part to the merging goroutine and gets an empty one, for which
+// it may have to wait; last ends the entry. The lock is not held and nothing is
+// left to announce.
+func (w *worker) hand(last bool) {
+	if w.part == nil || len(w.part.items) == 0 {
+		if last {
+			w.send(portion{last: true})
+		}
+		return
+	}
+	w.part.seal()
+	w.send(portion{w.part, last})
+	w.part = w.nextPart()
+}
+
+func (w *worker) send(p portion) {
+	select {
+	case w.out <- p:
+	case <-w.quit: // nobody reads any more
+	}
+}
+
+// nextPart returns an empty part. When all are on their way it waits for one;
+// once the tracker stops, what a part would say is of no interest.
+func (w *worker) nextPart() *part {
+	select {
+	case p := <-w.free:
+		return p
+	default:
+	}
+	if w.parts < partsPerWorker {
+		w.parts++
+		return new(part)
+	}
+	select {
+	case p := <-w.free:
+		return p
+	case <-w.quit:
+		return new(part)
 	}
 }
 
 // tick evicts all that has expired by the job's clocks.
 func (s *shard) tick(j *job) {
-	s.mu.Lock()
+	s.worker.mu.Lock()
 	for n, net := range s.nets {
 		if net != nil {
 			net.clock = j.clocks[n]
@@ -65,18 +225,17 @@ func (s *shard) tick(j *job) {
 		}
 	}
 	s.publish()
-	s.announce(j)
-	s.mu.Unlock()
+	s.worker.mu.Unlock()
 }
 
 // flush evicts what the job's request describes, slot by slot.
 func (s *shard) flush(j *job) {
 	var copied Snapshot
 	n := 0
-	s.mu.Lock()
+	s.worker.mu.Lock()
 	for slot := uint32(1); slot < s.fresh; slot++ {
 		if slot%visitSlots == 0 {
-			s.yieldTo(j)
+			s.worker.yield(j)
 		}
 		h := s.hot(slot)
 		if h.pair == freePair {
@@ -89,10 +248,12 @@ func (s *shard) flush(j *job) {
 		}
 		if j.flush.Match != nil {
 			s.copyTo(&copied, slot, j.flush.Detail, j.names)
-			s.mu.Unlock() // nobody else changes the shard
-			j.t.enrich(&copied, j.flush.Detail)
+			s.worker.mu.Unlock() // nobody else changes the shard
+			if j.t.cfg.Enrich != nil && j.flush.Detail != Bare {
+				j.t.cfg.Enrich(&copied)
+			}
 			wanted := j.flush.Match(&copied)
-			s.mu.Lock()
+			s.worker.mu.Lock()
 			if !wanted {
 				continue
 			}
@@ -101,8 +262,7 @@ func (s *shard) flush(j *job) {
 		n++
 	}
 	s.publish()
-	s.announce(j)
-	s.mu.Unlock()
+	s.worker.mu.Unlock()
 	j.flushed.Add(int64(n))
 }
 
