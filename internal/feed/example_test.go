@@ -1,6 +1,7 @@
 package feed_test
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/whorl-net/whorl/flow"
@@ -16,13 +17,15 @@ func ExampleJournal() {
 		return
 	}
 	for range 3 {
-		if _, err := journal.Append(0, &flow.Key{}, flow.DefaultNetwork, []byte("an encoded eviction")); err != nil {
+		if _, err := journal.Append(context.Background(), 0, &feed.Event{
+			Key: &flow.Key{}, Network: flow.DefaultNetwork, Body: []byte("an encoded eviction"),
+		}); err != nil {
 			fmt.Println(err)
 			return
 		}
 	}
 	reader := journal.ReadOldest()
-	block, err := reader.Next(2, 1<<20)
+	block, err := reader.Next(context.Background(), 2, 1<<20)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -39,7 +42,7 @@ func ExampleJournal() {
 		fmt.Println(err)
 		return
 	}
-	if block, err = reader.Next(2, 1<<20); err != nil {
+	if block, err = reader.Next(context.Background(), 2, 1<<20); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -48,12 +49,18 @@ func body(n uint64, size int) []byte {
 	return p
 }
 
-// add appends n events; the content of each is its sequence.
+// add appends n events; the content of each is its sequence. When it returns
+// readers get them.
 func add(t testing.TB, j *Journal, now int64, n, size int) {
 	t.Helper()
+	defer func() {
+		if err := j.WaitDurable(context.Background(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}()
 	for range n {
-		next := j.Newest().Sequence + 1
-		got, err := j.Append(now, testKey(int(next)), "default", body(next, size))
+		next := j.Place().Sequence + 1
+		got, err := j.Append(context.Background(), now, &Event{Key: testKey(int(next)), Network: "default", Body: body(next, size)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +97,7 @@ func check(t testing.TB, b *Block) (sequences []uint64) {
 func drain(t testing.TB, r *Reader) (sequences []uint64, gaps []Gap) {
 	t.Helper()
 	for {
-		b, err := r.Next(100, 1<<20)
+		b, err := r.Next(context.Background(), 100, 1<<20)
 		if errors.Is(err, ErrClosed) {
 			return sequences, gaps
 		}
@@ -137,6 +144,7 @@ func FuzzParseCursor(f *testing.F) {
 	f.Add("7f3a9c.8812")
 	f.Add("a.18446744073709551616")
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzzguard.Watch(t)
 		c, err := ParseCursor(s)
 		if err == nil && c.String() != s {
 			t.Fatalf("%q is read as %q", s, c)
@@ -149,89 +157,102 @@ func FuzzParseCursor(f *testing.F) {
 
 // Each way to start begins where it says.
 func TestStartPositions(t *testing.T) {
-	j := newJournal(t, Config{Epoch: "e"})
-	for now := int64(1); now <= 10; now++ {
-		add(t, j, now*100, 1, 10)
-	}
-	after := func(c string) *Reader {
-		cursor, err := ParseCursor(c)
-		if err != nil {
-			t.Fatal(err)
+	onEach(t, func(t *testing.T, open opener) {
+		j := open(t, Config{Epoch: "e"})
+		for now := int64(1); now <= 10; now++ {
+			add(t, j, now*100, 1, 10)
 		}
-		r, err := j.ReadAfter(cursor)
-		if err != nil {
-			t.Fatal(err)
+		after := func(c string) *Reader {
+			cursor, err := ParseCursor(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := j.ReadAfter(cursor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
 		}
-		return r
-	}
-	for _, tc := range []struct {
-		name string
-		r    *Reader
-		want uint64 // first sequence; 0: nothing
-	}{
-		{"oldest", j.ReadOldest(), 1}, {"now", j.ReadNow(), 0},
-		{"last 3", j.ReadLast(3), 8}, {"last 10", j.ReadLast(10), 1}, {"last 1000", j.ReadLast(1000), 1}, {"last 0", j.ReadLast(0), 0},
-		{"after e.0", after("e.0"), 1}, {"after e.7", after("e.7"), 8}, {"after e.10", after("e.10"), 0},
-		{"since 0", j.ReadSince(0), 1}, {"since 300", j.ReadSince(300), 3}, {"since 301", j.ReadSince(301), 4},
-		{"since 1000", j.ReadSince(1000), 10}, {"since 1001", j.ReadSince(1001), 0},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			got, gaps := drain(t, tc.r)
-			if len(gaps) > 0 {
-				t.Fatalf("gaps %v", gaps)
+		since := func(at int64) *Reader {
+			r, err := j.ReadSince(t.Context(), at)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if tc.want == 0 && len(got) > 0 || tc.want > 0 && (len(got) != int(11-tc.want) || got[0] != tc.want) {
-				t.Errorf("got %v, want from %d", got, tc.want)
-			}
-			if c := tc.r.Cursor(); c != j.Newest() || tc.r.Backlog() != 0 {
-				t.Errorf("ends at %v with a backlog of %d", c, tc.r.Backlog())
-			}
-		})
-	}
-	if _, err := j.ReadAfter(Cursor{"e", 11}); !errors.Is(err, ErrCursor) {
-		t.Errorf("a cursor ahead of the newest: %v", err)
-	}
+			return r
+		}
+		for _, tc := range []struct {
+			name string
+			r    *Reader
+			want uint64 // first sequence; 0: nothing
+		}{
+			{"oldest", j.ReadOldest(), 1}, {"now", j.ReadNow(), 0},
+			{"last 3", j.ReadLast(3), 8}, {"last 10", j.ReadLast(10), 1}, {"last 1000", j.ReadLast(1000), 1}, {"last 0", j.ReadLast(0), 0},
+			{"after e.0", after("e.0"), 1}, {"after e.7", after("e.7"), 8}, {"after e.10", after("e.10"), 0},
+			{"since 0", since(0), 1}, {"since 300", since(300), 3}, {"since 301", since(301), 4},
+			{"since 1000", since(1000), 10}, {"since 1001", since(1001), 0},
+		} {
+			t.Run(tc.name, func(t *testing.T) {
+				got, gaps := drain(t, tc.r)
+				if len(gaps) > 0 {
+					t.Fatalf("gaps %v", gaps)
+				}
+				if tc.want == 0 && len(got) > 0 || tc.want > 0 && (len(got) != int(11-tc.want) || got[0] != tc.want) {
+					t.Errorf("got %v, want from %d", got, tc.want)
+				}
+				if c := tc.r.Cursor(); c != j.Newest() || tc.r.Backlog() != 0 {
+					t.Errorf("ends at %v with a backlog of %d", c, tc.r.Backlog())
+				}
+			})
+		}
+		if _, err := j.ReadAfter(Cursor{"e", 11}); !errors.Is(err, ErrCursor) {
+			t.Errorf("a cursor ahead of the newest: %v", err)
+		}
+	})
 }
 
 // A cursor of another epoch is told of, once, and all that is held follows.
 func TestNewEpoch(t *testing.T) {
-	empty, err := newJournal(t, Config{Epoch: "new"}).ReadAfter(Cursor{"old", 3})
-	if err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-empty.Ready():
-	default:
-		t.Error("a reader with a gap to tell waits")
-	}
-	if got, gaps := drain(t, empty); len(got) != 0 || len(gaps) != 1 {
-		t.Errorf("an empty journal: gaps %v, events %v", gaps, got)
-	}
+	onEach(t, func(t *testing.T, open opener) {
+		empty, err := open(t, Config{Epoch: "new"}).ReadAfter(Cursor{"old", 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-empty.Ready():
+		default:
+			t.Error("a reader with a gap to tell waits")
+		}
+		if got, gaps := drain(t, empty); len(got) != 0 || len(gaps) != 1 {
+			t.Errorf("an empty journal: gaps %v, events %v", gaps, got)
+		}
 
-	j := newJournal(t, Config{Epoch: "new"})
-	add(t, j, 1, 5, 10)
-	r, err := j.ReadAfter(Cursor{"old", 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, gaps := drain(t, r)
-	if len(gaps) != 1 || gaps[0] != (Gap{Cause: GapNewEpoch}) || len(got) != 5 {
-		t.Errorf("gaps %v, events %v", gaps, got)
-	}
+		j := open(t, Config{Epoch: "new"})
+		add(t, j, 1, 5, 10)
+		r, err := j.ReadAfter(Cursor{"old", 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, gaps := drain(t, r)
+		if len(gaps) != 1 || gaps[0] != (Gap{Cause: GapNewEpoch}) || len(got) != 5 {
+			t.Errorf("gaps %v, events %v", gaps, got)
+		}
+	})
 }
 
 // Blocks keep to both limits, but always make progress.
 func TestBlockLimits(t *testing.T) {
-	j := newJournal(t, Config{})
-	add(t, j, 1, 10, 100)
-	r := j.ReadOldest()
-	for _, tc := range []struct{ events, bytes, want int }{{3, 1 << 20, 3}, {100, 300, 2}, {1, 1 << 20, 1}, {100, 1, 1}, {0, 0, 1}, {100, 1 << 20, 2}} {
-		b, err := r.Next(tc.events, tc.bytes)
-		if err != nil || b.Len() != tc.want {
-			t.Fatalf("%d events of at most %d bytes: got %d (%v), want %d", tc.events, tc.bytes, b.Len(), err, tc.want)
+	onEach(t, func(t *testing.T, open opener) {
+		j := open(t, Config{})
+		add(t, j, 1, 10, 100)
+		r := j.ReadOldest()
+		for _, tc := range []struct{ events, bytes, want int }{{3, 1 << 20, 3}, {100, 300, 2}, {1, 1 << 20, 1}, {100, 1, 1}, {0, 0, 1}, {100, 1 << 20, 2}} {
+			b, err := r.Next(context.Background(), tc.events, tc.bytes)
+			if err != nil || b.Len() != tc.want {
+				t.Fatalf("%d events of at most %d bytes: got %d (%v), want %d", tc.events, tc.bytes, b.Len(), err, tc.want)
+			}
+			check(t, &b)
 		}
-		check(t, &b)
-	}
+	})
 }
 
 // Retention by bytes: what is held fits, and what left is counted to the event.
@@ -240,7 +261,7 @@ func TestRetentionByBytes(t *testing.T) {
 	early := j.ReadOldest()
 	started := j.ReadOldest()
 	add(t, j, 1, 1, 10)
-	if b, err := started.Next(1, 1); err != nil || b.Len() != 1 {
+	if b, err := started.Next(context.Background(), 1, 1); err != nil || b.Len() != 1 {
 		t.Fatal(b, err)
 	}
 	add(t, j, 1, 2999, 200)
@@ -298,7 +319,7 @@ func TestRetentionByAge(t *testing.T) {
 	}
 	j.Trim(5) // a clock that goes back changes nothing
 	add(t, j, 5, 1, 10)
-	if s := j.Stats(); s.OldestTime != 1202 || s.Newest.Sequence != 51 {
+	if s := j.Stats(); s.OldestTime != 1101 || s.Newest.Sequence != 51 {
 		t.Errorf("after a clock that went back: %+v", s)
 	}
 
@@ -316,7 +337,7 @@ func TestLargeEvents(t *testing.T) {
 	j := newJournal(t, Config{MaxBytes: MinMaxBytes})
 	add(t, j, 1, 1, 10)
 	add(t, j, 1, 1, MaxEventBytes-100)
-	if _, err := j.Append(1, testKey(1), "", make([]byte, MaxEventBytes+1)); !errors.Is(err, ErrTooLarge) {
+	if _, err := j.Append(context.Background(), 1, &Event{Key: testKey(1), Network: "", Body: make([]byte, MaxEventBytes+1)}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v, want ErrTooLarge", err)
 	}
 	add(t, j, 1, 3, 10)
@@ -328,21 +349,23 @@ func TestLargeEvents(t *testing.T) {
 
 // What is in a block stays as it is while the journal goes on.
 func TestBlocksAreImmutable(t *testing.T) {
-	j := newJournal(t, Config{MaxBytes: MinMaxBytes})
-	add(t, j, 1, 5, 100)
-	b, err := j.ReadOldest().Next(100, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := bytes.Clone(b.Frames(0, b.Len()))
-	_ = append(b.Frames(0, 1), "appended by a careless reader"...)
-	add(t, j, 1, 2000, 100)
-	if !bytes.Equal(before, b.Frames(0, b.Len())) {
-		t.Error("the bytes of a block changed")
-	}
-	if got := check(t, &b); len(got) != 5 {
-		t.Errorf("got %v", got)
-	}
+	onEach(t, func(t *testing.T, open opener) {
+		j := open(t, Config{MaxBytes: MinMaxBytes})
+		add(t, j, 1, 5, 100)
+		b, err := j.ReadOldest().Next(context.Background(), 100, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := bytes.Clone(b.Frames(0, b.Len()))
+		_ = append(b.Frames(0, 1), "appended by a careless reader"...)
+		add(t, j, 1, 2000, 100)
+		if !bytes.Equal(before, b.Frames(0, b.Len())) {
+			t.Error("the bytes of a block changed")
+		}
+		if got := check(t, &b); len(got) != 5 {
+			t.Errorf("got %v", got)
+		}
+	})
 }
 
 func TestRecent(t *testing.T) {
@@ -359,7 +382,7 @@ func TestRecent(t *testing.T) {
 	if _, _, ok := j.Recent(testKey(7), "lab"); ok {
 		t.Error("remembers it in another network")
 	}
-	if _, err := j.Append(1, testKey(7), "default", body(11, 0)); err != nil {
+	if _, err := j.Append(context.Background(), 1, &Event{Key: testKey(7), Network: "default", Body: body(11, 0)}); err != nil {
 		t.Fatal(err)
 	}
 	if sequence, _, _ := j.Recent(testKey(7), "default"); sequence != 11 {
@@ -380,154 +403,168 @@ func TestRecent(t *testing.T) {
 // A reader that has caught up sleeps until an append, the end of the feed, or
 // the end of its patience.
 func TestWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j := newJournal(t, Config{})
-		woken := make(chan error, 3)
-		for range 3 {
-			go func() { woken <- j.ReadNow().Wait(t.Context()) }()
-		}
-		synctest.Wait()
-		if len(woken) > 0 {
-			t.Fatal("a reader woke for nothing")
-		}
-		time.Sleep(time.Hour)
-		add(t, j, 1, 1, 10)
-		synctest.Wait()
-		if len(woken) != 3 || <-woken != nil || <-woken != nil || <-woken != nil {
-			t.Fatalf("%d of 3 readers woke", len(woken))
-		}
+	for name, open := range inMemory {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { waits(t, open) })
+		})
+	}
+}
 
-		reason := errors.New("patience is over")
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, reason)
-		defer cancel()
-		if err := j.ReadNow().Wait(ctx); !errors.Is(err, reason) {
-			t.Errorf("got %v, want %v", err, reason)
-		}
-
-		r := j.ReadLast(1)
+func waits(t *testing.T, open opener) {
+	j := open(t, Config{})
+	woken := make(chan error, 3)
+	for range 3 {
 		go func() { woken <- j.ReadNow().Wait(t.Context()) }()
-		synctest.Wait()
-		j.Close()
-		j.Close()
-		if err := <-woken; err != nil {
-			t.Error(err)
-		}
-		if b, err := r.Next(10, 1000); err != nil || b.Len() != 1 {
-			t.Errorf("what was held before the end: %d events, %v", b.Len(), err)
-		}
-		if _, err := r.Next(10, 1000); !errors.Is(err, ErrClosed) {
-			t.Errorf("at the end: %v", err)
-		}
-		if _, err := j.Append(1, testKey(1), "", nil); !errors.Is(err, ErrClosed) {
-			t.Errorf("append after the end: %v", err)
-		}
-	})
+	}
+	synctest.Wait()
+	if len(woken) > 0 {
+		t.Fatal("a reader woke for nothing")
+	}
+	time.Sleep(time.Hour)
+	add(t, j, 1, 1, 10)
+	synctest.Wait()
+	if len(woken) != 3 || <-woken != nil || <-woken != nil || <-woken != nil {
+		t.Fatalf("%d of 3 readers woke", len(woken))
+	}
+
+	reason := errors.New("patience is over")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, reason)
+	defer cancel()
+	if err := j.ReadNow().Wait(ctx); !errors.Is(err, reason) {
+		t.Errorf("got %v, want %v", err, reason)
+	}
+
+	r := j.ReadLast(1)
+	go func() { woken <- j.ReadNow().Wait(t.Context()) }()
+	synctest.Wait()
+	j.Close()
+	j.Close()
+	if err := <-woken; err != nil {
+		t.Error(err)
+	}
+	if b, err := r.Next(context.Background(), 10, 1000); err != nil || b.Len() != 1 {
+		t.Errorf("what was held before the end: %d events, %v", b.Len(), err)
+	}
+	if _, err := r.Next(context.Background(), 10, 1000); !errors.Is(err, ErrClosed) {
+		t.Errorf("at the end: %v", err)
+	}
+	if _, err := j.Append(context.Background(), 1, &Event{Key: testKey(1), Network: "", Body: nil}); !errors.Is(err, ErrClosed) {
+		t.Errorf("append after the end: %v", err)
+	}
 }
 
 // The law of the feed: however a subscriber stops, resumes by cursor and falls
 // behind, what it got and what it was told it lost are the feed, each sequence
 // once, in order.
 func TestResumedReadersSeeTheFeed(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		j := newJournal(t, Config{Epoch: "e", MaxBytes: MinMaxBytes, MaxAge: 50})
-		r, now := j.ReadOldest(), int64(0)
-		next := uint64(1) // what the subscriber expects
-		read := func() bool {
-			b, err := r.Next(rapid.IntRange(1, 300).Draw(rt, "events"), rapid.IntRange(1, 1<<16).Draw(rt, "bytes"))
+	for name, open := range inMemory {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) { resumes(t, rt, open) })
+		})
+	}
+}
+
+func resumes(t *testing.T, rt *rapid.T, open opener) {
+	j := open(t, Config{Epoch: "e", MaxBytes: MinMaxBytes, MaxAge: 50})
+	r, now := j.ReadOldest(), int64(0)
+	next := uint64(1) // what the subscriber expects
+	read := func() bool {
+		b, err := r.Next(context.Background(), rapid.IntRange(1, 300).Draw(rt, "events"), rapid.IntRange(1, 1<<16).Draw(rt, "bytes"))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if g := b.Gap; g != nil {
+			if g.First != next || g.Last < g.First || g.Count != g.Last-g.First+1 || g.Cause == GapNewEpoch {
+				rt.Fatalf("gap %+v where %d was expected", *g, next)
+			}
+			next = g.Last + 1
+		}
+		for _, s := range check(t, &b) {
+			if s != next {
+				rt.Fatalf("event %d where %d was expected", s, next)
+			}
+			next++
+		}
+		if r.Cursor() != (Cursor{"e", next - 1}) {
+			rt.Fatalf("cursor %v behind event %d", r.Cursor(), next-1)
+		}
+		return b.Len() > 0 || b.Gap != nil
+	}
+	rt.Repeat(map[string]func(*rapid.T){
+		"append": func(rt *rapid.T) {
+			now += int64(rapid.IntRange(0, 20).Draw(rt, "time"))
+			add(t, j, now, rapid.IntRange(1, 200).Draw(rt, "n"), rapid.IntRange(0, 2000).Draw(rt, "size"))
+		},
+		"read": func(*rapid.T) { read() },
+		"trim": func(rt *rapid.T) {
+			now += int64(rapid.IntRange(0, 100).Draw(rt, "time"))
+			j.Trim(now)
+		},
+		"resume": func(rt *rapid.T) {
+			c, err := ParseCursor(r.Cursor().String())
 			if err != nil {
 				rt.Fatal(err)
 			}
-			if g := b.Gap; g != nil {
-				if g.First != next || g.Last < g.First || g.Count != g.Last-g.First+1 || g.Cause == GapNewEpoch {
-					rt.Fatalf("gap %+v where %d was expected", *g, next)
-				}
-				next = g.Last + 1
+			if r, err = j.ReadAfter(c); err != nil {
+				rt.Fatal(err)
 			}
-			for _, s := range check(t, &b) {
-				if s != next {
-					rt.Fatalf("event %d where %d was expected", s, next)
-				}
-				next++
-			}
-			if r.Cursor() != (Cursor{"e", next - 1}) {
-				rt.Fatalf("cursor %v behind event %d", r.Cursor(), next-1)
-			}
-			return b.Len() > 0 || b.Gap != nil
-		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"append": func(rt *rapid.T) {
-				now += int64(rapid.IntRange(0, 20).Draw(rt, "time"))
-				add(t, j, now, rapid.IntRange(1, 200).Draw(rt, "n"), rapid.IntRange(0, 2000).Draw(rt, "size"))
-			},
-			"read": func(*rapid.T) { read() },
-			"trim": func(rt *rapid.T) {
-				now += int64(rapid.IntRange(0, 100).Draw(rt, "time"))
-				j.Trim(now)
-			},
-			"resume": func(rt *rapid.T) {
-				c, err := ParseCursor(r.Cursor().String())
-				if err != nil {
-					rt.Fatal(err)
-				}
-				if r, err = j.ReadAfter(c); err != nil {
-					rt.Fatal(err)
-				}
-			},
-		})
-		for read() {
-		}
-		if newest := j.Newest().Sequence; next != newest+1 {
-			rt.Fatalf("ends at %d of %d", next-1, newest)
-		}
+		},
 	})
+	for read() {
+	}
+	if newest := j.Newest().Sequence; next != newest+1 {
+		rt.Fatalf("ends at %d of %d", next-1, newest)
+	}
 }
 
 // Appends from several goroutines get each number once, and readers that run
 // beside them see every event once, in order.
 func TestConcurrentAppendsAndReaders(t *testing.T) {
-	const writers, each, readers = 4, 2000, 6
-	j := newJournal(t, Config{})
-	var all sync.WaitGroup
-	for w := range writers {
-		all.Go(func() {
-			for i := range each {
-				if _, err := j.Append(int64(i), testKey(w), "default", []byte{4<<3 | 2, 0}); err != nil {
-					t.Error(err)
-					return
-				}
-				if i%100 == 0 {
-					j.Stats()
-					j.Recent(testKey(w), "default")
-				}
-			}
-		})
-	}
-	for n := range readers {
-		all.Go(func() {
-			r, next := j.ReadOldest(), uint64(1)
-			rnd := rand.New(rand.NewPCG(uint64(n), 1))
-			for next <= writers*each {
-				if err := r.Wait(t.Context()); err != nil {
-					t.Error(err)
-					return
-				}
-				b, err := r.Next(1+rnd.IntN(500), 1<<20)
-				if err != nil || b.Gap != nil {
-					t.Error(err, b.Gap)
-					return
-				}
-				for i := range b.Len() {
-					var e whorlv1.Eviction
-					if err := proto.Unmarshal(b.Event(i), &e); err != nil || e.GetSequence() != next {
-						t.Errorf("reader %d: %v, %v, want sequence %d", n, &e, err, next)
+	onEach(t, func(t *testing.T, open opener) {
+		const writers, each, readers = 4, 2000, 6
+		j := open(t, Config{})
+		var all sync.WaitGroup
+		for w := range writers {
+			all.Go(func() {
+				for i := range each {
+					if _, err := j.Append(context.Background(), int64(i), &Event{Key: testKey(w), Network: "default", Body: []byte{4<<3 | 2, 0}}); err != nil {
+						t.Error(err)
 						return
 					}
-					next++
+					if i%100 == 0 {
+						j.Stats()
+						j.Recent(testKey(w), "default")
+					}
 				}
-			}
-		})
-	}
-	all.Wait()
+			})
+		}
+		for n := range readers {
+			all.Go(func() {
+				r, next := j.ReadOldest(), uint64(1)
+				rnd := rand.New(rand.NewPCG(uint64(n), 1))
+				for next <= writers*each {
+					if err := r.Wait(t.Context()); err != nil {
+						t.Error(err)
+						return
+					}
+					b, err := r.Next(context.Background(), 1+rnd.IntN(500), 1<<20)
+					if err != nil || b.Gap != nil {
+						t.Error(err, b.Gap)
+						return
+					}
+					for i := range b.Len() {
+						var e whorlv1.Eviction
+						if err := proto.Unmarshal(b.Event(i), &e); err != nil || e.GetSequence() != next {
+							t.Errorf("reader %d: %v, %v, want sequence %d", n, &e, err, next)
+							return
+						}
+						next++
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
 }
 
 // An append allocates only when a chunk begins: far less than once per event.
@@ -535,7 +572,7 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 	j := newJournal(t, Config{})
 	p, key := body(1, 300), testKey(1)
 	append1 := func() {
-		if _, err := j.Append(1, key, "default", p); err != nil {
+		if _, err := j.Append(context.Background(), 1, &Event{Key: key, Network: "default", Body: p}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -555,7 +592,7 @@ func BenchmarkAppend(b *testing.B) {
 			for b.Loop() {
 				i++
 				key.APort = uint16(i)
-				if _, err := j.Append(i, key, "default", p); err != nil {
+				if _, err := j.Append(context.Background(), i, &Event{Key: key, Network: "default", Body: p}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -568,7 +605,7 @@ func BenchmarkNext(b *testing.B) {
 	j := newJournal(b, Config{})
 	p, key := body(1, 300), testKey(1)
 	for range 100_000 {
-		if _, err := j.Append(1, key, "default", p); err != nil {
+		if _, err := j.Append(context.Background(), 1, &Event{Key: key, Network: "default", Body: p}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -576,7 +613,7 @@ func BenchmarkNext(b *testing.B) {
 	events := 0
 	for b.Loop() {
 		for r := j.ReadOldest(); ; {
-			block, err := r.Next(100, 1<<20)
+			block, err := r.Next(context.Background(), 100, 1<<20)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -1,12 +1,11 @@
 package feed
 
 import (
+	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/bits"
 	"sync"
 	"time"
 
@@ -17,23 +16,14 @@ import (
 const (
 	// DefaultMaxBytes is what a journal in memory holds unless told otherwise.
 	DefaultMaxBytes = 256 << 20
+	// DefaultRingBytes is what a journal with a store keeps in memory beside it.
+	DefaultRingBytes = 64 << 20
 	// DefaultMaxAge is how long an event is held unless told otherwise.
 	DefaultMaxAge = 168 * time.Hour
 	// MinMaxBytes is the least Config.MaxBytes.
 	MinMaxBytes = 64 << 10
 	// MaxEventBytes bounds the body of one event.
 	MaxEventBytes = 2 << 20
-
-	// A chunk is what is let go of at once, what a slow subscriber's message can
-	// keep in memory, and what is allocated and zeroed under the lock, in some
-	// 20 µs.
-	maxChunkBytes = 256 << 10
-	minChunkBytes = 4 << 10
-	// indexBytes is what the journal keeps for each event beside its frame.
-	indexBytes = 12
-	// maxFrameHeader is the most that framing adds to a body: two tags, a
-	// length and a sequence.
-	maxFrameHeader = 2 + 5 + 10
 )
 
 // Errors of a Journal.
@@ -42,6 +32,8 @@ var (
 	ErrClosed = errors.New("feed is closed")
 	// ErrTooLarge: the body is larger than MaxEventBytes. The event got no number.
 	ErrTooLarge = errors.New("event is larger than the feed takes")
+	// ErrOrder: an event of an earlier log position than one before it.
+	ErrOrder = errors.New("out of the order of the log")
 )
 
 // Config says what a Journal keeps. The zero Config works.
@@ -50,16 +42,22 @@ type Config struct {
 	// makes a random one, which is right for a journal that starts empty.
 	Epoch string
 	// MaxBytes bounds the memory of the events and their index; 0 is
-	// DefaultMaxBytes. When it is reached, the oldest events go first. An event
-	// larger than all of it is held alone.
+	// DefaultMaxBytes, with a store DefaultRingBytes. When it is reached, the
+	// oldest events go first. An event larger than all of it is held alone.
 	MaxBytes int64
-	// MaxAge is how long an event is held; 0 is DefaultMaxAge, negative is no
-	// limit but MaxBytes. Events leave in chunks, so some stay a little longer.
+	// MaxAge is how long an event is held in memory; 0 is DefaultMaxAge, negative
+	// is no limit but MaxBytes. Events leave in chunks, so some stay a little
+	// longer. A store has a limit of its own.
 	MaxAge time.Duration
+	// BlockEvery is the time between two blocks under load, each of which costs
+	// an fsync; after a pause the first few are written at once. 0 is 250 ms. It
+	// matters only with a store.
+	BlockEvery time.Duration
 }
 
-// Journal is a bounded, numbered log of events in memory. Make one with New.
-// All methods are safe for concurrent use. It starts no goroutine.
+// Journal is a bounded, numbered log of events: in memory alone, made with New,
+// or in memory and a store, made with Open. All methods are safe for concurrent
+// use.
 type Journal struct {
 	epoch      string
 	maxBytes   int64
@@ -67,31 +65,25 @@ type Journal struct {
 	chunkBytes int
 	hashSeed   hashSeed
 
-	mu       sync.Mutex // guards all below, and chunk contents beyond what a reader was given
-	chunks   []*chunk   // oldest first; events are appended to the last
-	next     uint64     // sequence of the next event; the first is 1
-	now      int64      // greatest time seen by Append and Trim
-	held     int64      // memory of chunks in bytes, as maxBytes counts it
-	used     int64      // bytes of the frames held
-	released uint64     // events that were appended and are held no more
-	refused  uint64     // events that were too large
-	recent   recentTable
-	changed  chan struct{} // closed at the next append; nil when nobody waits
-	closed   bool
+	mu      sync.Mutex // guards all below, and chunk contents beyond what a reader was given
+	chunks  []*chunk   // oldest first; events are appended to the last
+	next    uint64     // sequence of the next event; the first is 1
+	now     int64      // greatest time seen by Append
+	clock   int64      // greatest time seen by Append and Trim
+	held    int64      // memory of chunks in bytes, as maxBytes counts it
+	used    int64      // bytes of the frames held
+	safe    uint64     // newest event that readers may have; with a store, one that is stored
+	refused uint64     // events that were too large
+	at      Through    // how much of the log was appended or left out
+	skip    Through    // events up to here are in the store from an earlier life
+	recent  recentTable
+	changed chan struct{} // closed when there is more to read; nil when nobody waits
+	closed  bool
+
+	store *store // nil without one
 }
 
-// chunk is a run of events one behind the other. Bytes and index entries that
-// a reader was given never change again: data never grows beyond its capacity.
-type chunk struct {
-	first uint64   // sequence of the first event
-	data  []byte   // the frames
-	ends  []uint32 // ends[i] is where frame i ends in data
-	times []int64  // when each was appended, never decreasing
-}
-
-func (c *chunk) cost() int64 { return int64(cap(c.data)) + int64(len(c.ends))*indexBytes }
-
-// New makes an empty journal.
+// New makes an empty journal in memory. It starts no goroutine.
 func New(cfg Config) (*Journal, error) {
 	if cfg.Epoch == "" {
 		var b [6]byte
@@ -110,6 +102,9 @@ func New(cfg Config) (*Journal, error) {
 	if cfg.MaxAge == 0 {
 		cfg.MaxAge = DefaultMaxAge
 	}
+	if cfg.BlockEvery < 0 {
+		return nil, fmt.Errorf("feed: %v is not a time between blocks", cfg.BlockEvery)
+	}
 	return &Journal{
 		epoch:      cfg.Epoch,
 		maxBytes:   cfg.MaxBytes,
@@ -123,20 +118,69 @@ func New(cfg Config) (*Journal, error) {
 // Epoch returns the name of the numbering.
 func (j *Journal) Epoch() string { return j.epoch }
 
-// Append gives the event the next sequence and holds it. body is the encoded
-// whorl.v1.Eviction without field 1, the sequence; it is copied. key and
-// network are those of the connection, for Recent. now is the time of the
-// append in Unix nanoseconds on a clock of the caller's choice; a now before
-// an earlier one counts as that one.
+// Event is what Append takes: an eviction and where in the log it came from.
+type Event struct {
+	// Position is that of the log entry that led to the eviction. Events come
+	// in the order of positions; those of one position in an order that is the
+	// same in every replay.
+	Position uint64
+	// Key and Network are those of the connection, for Recent.
+	Key     *flow.Key
+	Network string
+	// Body is the encoded whorl.v1.Eviction without field 1, the sequence. It is
+	// copied.
+	Body []byte
+}
+
+// Append gives the event the next sequence and holds it. now is the time of the
+// append in Unix nanoseconds; a collector gives the log time, which is the same
+// in every replay. A now before an earlier one counts as that one.
+//
+// An event that the store holds from an earlier life (Through) is left out: its
+// sequence is 0 and err nil.
 //
 // Concurrent calls are numbered in the order in which they get the lock, which
-// is held for one copy of body. The only errors are ErrTooLarge and ErrClosed;
-// the event then has no number.
-func (j *Journal) Append(now int64, key *flow.Key, network string, body []byte) (sequence uint64, err error) {
-	hash := j.hashSeed.sum(key, network)
+// is held for one copy of the body. With a store Append blocks while too much
+// waits to be written, until ctx ends. The errors are ErrTooLarge, ErrClosed,
+// ErrOrder and the cause of ctx's end; the event then has no number.
+func (j *Journal) Append(ctx context.Context, now int64, e *Event) (sequence uint64, err error) {
+	hash := j.hashSeed.sum(e.Key, e.Network)
 
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.skip.before(Through{e.Position + 1, 0}) {
+		if err := j.waitForRoomLocked(ctx, len(e.Body)); err != nil {
+			return 0, err
+		}
+	}
+	if e.Position < j.at.Position {
+		return 0, fmt.Errorf("event of log position %d after one of %d: %w", e.Position, j.at.Position, ErrOrder)
+	}
+	if e.Position > j.at.Position {
+		j.at = Through{Position: e.Position}
+	}
+	j.at.Ordinal++
+	if !j.skip.before(j.at) {
+		return 0, nil
+	}
+	if sequence, err = j.appendLocked(now, evictionTag, e.Body); err == nil {
+		j.recent.put(hash, sequence)
+	}
+	return sequence, err
+}
+
+// AppendDiscovery gives a whorl.v1.Discovery without field 1 the next sequence,
+// like Append. It belongs to no log position: a replay does not make it again.
+func (j *Journal) AppendDiscovery(ctx context.Context, now int64, body []byte) (sequence uint64, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.waitForRoomLocked(ctx, len(body)); err != nil {
+		return 0, err
+	}
+	return j.appendLocked(now, discoveryTag, body)
+}
+
+func (j *Journal) appendLocked(now int64, tag byte, body []byte) (sequence uint64, err error) {
 	if j.closed {
 		return 0, ErrClosed
 	}
@@ -145,76 +189,31 @@ func (j *Journal) Append(now int64, key *flow.Key, network string, body []byte) 
 		return 0, fmt.Errorf("%d bytes: %w", len(body), ErrTooLarge)
 	}
 	j.now = max(j.now, now)
+	j.clock = max(j.clock, now)
 	sequence = j.next
 	c := j.roomLocked(len(body) + maxFrameHeader)
 	start := len(c.data)
-	c.data = appendFrame(c.data, sequence, body)
+	c.data = appendFrame(c.data, tag, sequence, body)
 	c.ends = append(c.ends, uint32(len(c.data)))
 	c.times = append(c.times, j.now)
 	j.next++
 	j.used += int64(len(c.data) - start)
 	j.held += indexBytes
-	j.recent.put(hash, sequence)
+	if j.store != nil {
+		j.store.appendedLocked(len(c.data)-start, j.reachedLocked())
+		return sequence, nil
+	}
+	j.safe = sequence
+	j.wakeLocked()
+	return sequence, nil
+}
+
+// wakeLocked tells who waits that there is something to read.
+func (j *Journal) wakeLocked() {
 	if j.changed != nil {
 		close(j.changed)
 		j.changed = nil
 	}
-	return sequence, nil
-}
-
-// appendFrame appends body as an element of whorl.v1.WatchResponse.evictions,
-// with the sequence in front of the other fields, where a generated encoder
-// puts it too.
-func appendFrame(dst []byte, sequence uint64, body []byte) []byte {
-	// Varints of protobuf and of encoding/binary are the same.
-	sequenceLen := (bits.Len64(sequence) + 6) / 7 // sequences are not 0
-	dst = append(dst, frameTag)
-	dst = binary.AppendUvarint(dst, uint64(1+sequenceLen+len(body)))
-	dst = append(dst, sequenceTag)
-	dst = binary.AppendUvarint(dst, sequence)
-	return append(dst, body...)
-}
-
-// Tags of protobuf: number<<3 | wire type.
-const (
-	frameTag    = 1<<3 | 2 // WatchResponse.evictions, length-prefixed
-	sequenceTag = 1 << 3   // Eviction.sequence, varint, which is 0
-)
-
-// roomLocked returns the chunk to append n bytes to, and makes a new one,
-// letting go of old ones, when the last has no room for them.
-func (j *Journal) roomLocked(n int) *chunk {
-	if len(j.chunks) > 0 {
-		if c := j.chunks[len(j.chunks)-1]; cap(c.data)-len(c.data) >= n {
-			return c
-		}
-	}
-	size := max(j.chunkBytes, n)
-	j.trimLocked(int64(size))
-	c := &chunk{first: j.next, data: make([]byte, 0, size)}
-	j.chunks = append(j.chunks, c)
-	j.held += c.cost()
-	return c
-}
-
-// trimLocked drops the oldest chunks until those left and room bytes more are
-// within the budget, and those whose newest event is too old.
-func (j *Journal) trimLocked(room int64) {
-	n := 0
-	for _, c := range j.chunks {
-		old := j.maxAge > 0 && c.times[len(c.times)-1] < j.now-int64(j.maxAge)
-		if !old && j.held+room <= j.maxBytes {
-			break
-		}
-		j.held -= c.cost()
-		j.used -= int64(len(c.data))
-		j.released += uint64(len(c.ends))
-		n++
-	}
-	// Shifting keeps the slice of chunks from creeping through memory; it has a
-	// thousand elements by default, and this happens once for each chunk.
-	j.chunks = append(j.chunks[:0], j.chunks[n:]...)
-	clear(j.chunks[len(j.chunks) : len(j.chunks)+n])
 }
 
 // Trim lets go of events older than Config.MaxAge at now, for times in which
@@ -222,31 +221,37 @@ func (j *Journal) trimLocked(room int64) {
 func (j *Journal) Trim(now int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.now = max(j.now, now)
+	j.clock = max(j.clock, now)
 	j.trimLocked(0)
 }
 
 // Close ends the feed: Append fails from now on, and readers get ErrClosed when
-// they have read what is held. It may be called more than once.
+// they have read what is held. With a store it writes first what waits, unless
+// writing fails or takes longer than 10 s. It may be called more than once.
 func (j *Journal) Close() {
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	j.closed = true
-	if j.changed != nil {
-		close(j.changed)
-		j.changed = nil
+	if j.store == nil {
+		j.wakeLocked()
+	} else {
+		j.store.movedLocked()
+	}
+	j.mu.Unlock()
+	if j.store != nil {
+		j.store.close()
 	}
 }
 
-// Newest returns the cursor behind the newest event: who resumes there misses
-// nothing that is appended from now on.
+// Newest returns the cursor behind the newest event that readers get: who
+// resumes there misses nothing that comes.
 func (j *Journal) Newest() Cursor {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return Cursor{j.epoch, j.next - 1}
+	return Cursor{j.epoch, j.safe}
 }
 
-// Oldest returns the cursor from which a reader gets all that is held.
+// Oldest returns the cursor from which a reader gets all that is held. With a
+// store it may be some seconds behind what the store dropped.
 func (j *Journal) Oldest() Cursor {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -256,10 +261,10 @@ func (j *Journal) Oldest() Cursor {
 // oldestLocked returns the sequence of the oldest event held, or that of the
 // next one when none is.
 func (j *Journal) oldestLocked() uint64 {
-	if len(j.chunks) == 0 {
-		return j.next
+	if j.store != nil && j.store.oldest > 0 {
+		return min(j.store.oldest, j.ringOldestLocked())
 	}
-	return j.chunks[0].first
+	return j.ringOldestLocked()
 }
 
 // Stats are counts of a Journal at one moment.
@@ -269,23 +274,44 @@ type Stats struct {
 	// OldestTime is when the oldest event held was appended, in Unix
 	// nanoseconds; 0 when none is.
 	OldestTime int64
-	// Events and Bytes are held now, frames included.
+	// Events are held, in memory or in the store.
 	Events uint64
-	Bytes  int64
+	// Bytes are held in memory, frames included, and StoredBytes in the store, as
+	// on the disk.
+	Bytes, StoredBytes, MaxStoredBytes int64
+	// Pending events were appended and are not stored yet, so nobody reads them.
+	Pending uint64
 	// Released events were held once and are no more. Refused ones were too large.
 	Released, Refused uint64
+
+	// Durable says that what readers get survives a crash.
+	Durable bool
+	// Blocks counts the messages, each one fsync, that events were written in;
+	// EventBytes and BlockBytes are what was in them before and after
+	// compression. Failures counts writes that failed and were tried again.
+	Blocks                 uint64
+	EventBytes, BlockBytes uint64
+	Failures               uint64
+	// Err is why the store takes nothing at the moment, nil when it does. Append
+	// blocks then, once much waits.
+	Err error
 }
 
 // Stats returns the counts of this moment.
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	oldest := j.oldestLocked()
 	s := Stats{
-		Oldest: Cursor{j.epoch, j.oldestLocked() - 1}, Newest: Cursor{j.epoch, j.next - 1},
-		Events: j.next - j.oldestLocked(), Bytes: j.used, Released: j.released, Refused: j.refused,
+		Oldest: Cursor{j.epoch, oldest - 1}, Newest: Cursor{j.epoch, j.safe},
+		Events: j.next - oldest, Bytes: j.used, Pending: j.next - 1 - j.safe,
+		Released: oldest - 1, Refused: j.refused,
 	}
 	if len(j.chunks) > 0 {
 		s.OldestTime = j.chunks[0].times[0]
+	}
+	if j.store != nil {
+		j.store.statsLocked(&s)
 	}
 	return s
 }

@@ -19,6 +19,8 @@ const (
 	GapSlowReader GapCause = 2
 	// GapNewEpoch: the cursor is of another numbering; what was lost is unknown.
 	GapNewEpoch GapCause = 3
+	// GapDamaged: what was stored of them cannot be read.
+	GapDamaged GapCause = 4
 )
 
 // String returns the lower-case name of the cause.
@@ -30,6 +32,8 @@ func (c GapCause) String() string {
 		return "slow_reader"
 	case GapNewEpoch:
 		return "new_epoch"
+	case GapDamaged:
+		return "damaged"
 	}
 	return fmt.Sprintf("cause(%d)", uint8(c))
 }
@@ -51,6 +55,7 @@ type Reader struct {
 	// because this reader is slow.
 	read     bool
 	newEpoch bool // to be told by the next Next
+	stored   storedPlace
 }
 
 // ReadAfter returns a reader that continues behind c. A cursor of another epoch
@@ -69,40 +74,55 @@ func (j *Journal) ReadAfter(c Cursor) (*Reader, error) {
 // ReadOldest returns a reader of all that is held.
 func (j *Journal) ReadOldest() *Reader { return &Reader{j: j, pos: j.Oldest().Sequence} }
 
-// ReadNow returns a reader of what is appended from now on.
+// ReadNow returns a reader of what comes from now on.
 func (j *Journal) ReadNow() *Reader { return &Reader{j: j, pos: j.Newest().Sequence} }
 
 // ReadLast returns a reader of the newest n events held, and what follows.
 func (j *Journal) ReadLast(n uint64) *Reader {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	newest, oldest := j.next-1, j.oldestLocked()-1
-	return &Reader{j: j, pos: newest - min(n, newest-oldest)}
+	return &Reader{j: j, pos: j.safe - min(n, j.safe-min(j.safe, j.oldestLocked()-1))}
 }
 
 // ReadSince returns a reader of what was appended at or after t, Unix
-// nanoseconds on the clock of Append.
-func (j *Journal) ReadSince(t int64) *Reader {
+// nanoseconds on the clock of Append. ctx is for reading the store.
+func (j *Journal) ReadSince(ctx context.Context, t int64) (*Reader, error) {
+	pos, older := j.sinceInMemory(t)
+	if older {
+		sequence, ok, err := j.store.findSince(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			pos = min(pos, sequence)
+		}
+	}
+	return &Reader{j: j, pos: pos}, nil
+}
+
+// sinceInMemory returns the sequence before the first event in memory that was
+// appended at or after t. older says that the store has events which perhaps
+// come before it.
+func (j *Journal) sinceInMemory(t int64) (sequence uint64, older bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.store != nil && j.oldestLocked() < j.ringOldestLocked() {
+		older = len(j.chunks) == 0 || j.chunks[0].times[0] >= t
+	}
 	n := sort.Search(len(j.chunks), func(i int) bool {
 		times := j.chunks[i].times
 		return times[len(times)-1] >= t
 	})
 	if n == len(j.chunks) {
-		return &Reader{j: j, pos: j.next - 1}
+		return j.safe, older
 	}
 	c := j.chunks[n]
-	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] >= t })
-	return &Reader{j: j, pos: c.first + uint64(i) - 1}
+	return min(c.first+uint64(c.since(t))-1, j.safe), older
 }
 
-// findLocked returns the chunk that holds the event sequence and its place in
-// it. The event must be held.
-func (j *Journal) findLocked(sequence uint64) (*chunk, int) {
-	n := sort.Search(len(j.chunks), func(i int) bool { return j.chunks[i].first > sequence })
-	c := j.chunks[n-1]
-	return c, int(sequence - c.first)
+// since returns the place of the first event appended at or after t.
+func (c *chunk) since(t int64) int {
+	return sort.Search(len(c.times), func(i int) bool { return c.times[i] >= t })
 }
 
 // Cursor returns the place behind the last event that Next returned.
@@ -112,40 +132,94 @@ func (r *Reader) Cursor() Cursor { return Cursor{r.j.epoch, r.pos} }
 func (r *Reader) Backlog() uint64 { return r.j.Newest().Sequence - r.pos }
 
 // Next returns the next events, at most maxEvents and, beyond the first, at
-// most maxBytes of frames, and moves behind them. It does not block: an empty
-// block means that the reader has caught up. A block with a gap may be empty
-// too. It returns ErrClosed when the journal is closed and all was read.
-func (r *Reader) Next(maxEvents, maxBytes int) (Block, error) {
-	j := r.j
-	j.mu.Lock()
-	defer j.mu.Unlock()
-
-	var gap *Gap
-	oldest := j.oldestLocked()
-	switch {
-	case r.newEpoch:
+// most maxBytes of frames, and moves behind them. It does not wait for events:
+// an empty block means that the reader has caught up. A block with a gap may be
+// empty too. It returns ErrClosed when the journal is closed and all was read.
+//
+// Events that are no longer in memory are read from the store, without holding
+// up other readers, until ctx ends; an error of the store leaves the reader
+// where it is.
+func (r *Reader) Next(ctx context.Context, maxEvents, maxBytes int) (Block, error) {
+	if r.newEpoch {
 		// Told alone and first; what is missing of this epoch is told next.
 		r.newEpoch = false
 		return Block{Gap: &Gap{Cause: GapNewEpoch}}, nil
-	case r.pos+1 < oldest:
-		gap = &Gap{Cause: GapRetention, First: r.pos + 1, Last: oldest - 1, Count: oldest - 1 - r.pos}
-		if r.read {
-			gap.Cause = GapSlowReader
-		}
-		r.pos = oldest - 1
 	}
-	r.read = true
-	if r.pos+1 == j.next {
-		if j.closed && gap == nil {
-			return Block{}, ErrClosed
+	var gap *Gap
+	for {
+		b, behind, err := r.inMemory(gap, maxEvents, maxBytes)
+		if !behind {
+			return b, err
 		}
-		return Block{Gap: gap}, nil
+		if r.stored.holds(r.pos + 1) {
+			b = r.stored.chunk.block(int(r.pos+1-r.stored.chunk.first), maxEvents, maxBytes)
+			b.Gap = gap
+			r.read = true
+			r.pos += uint64(b.Len())
+			return b, nil
+		}
+		if gap != nil {
+			return Block{Gap: gap}, nil
+		}
+		if gap, err = r.fromStore(ctx); err != nil {
+			return Block{}, err
+		}
+	}
+}
+
+// inMemory does what Next does as long as the next event is in memory. behind says
+// that it is in the store.
+func (r *Reader) inMemory(gap *Gap, maxEvents, maxBytes int) (b Block, behind bool, err error) {
+	j := r.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if oldest := j.ringOldestLocked(); r.pos+1 < oldest {
+		if j.store != nil && j.store.oldest > 0 {
+			return Block{}, true, nil
+		}
+		gap = r.lost(oldest-1, false)
+	}
+	r.read, r.stored = true, storedPlace{}
+	if r.pos >= j.safe {
+		if gap == nil && j.closed && (j.store == nil || j.store.ended()) {
+			return Block{}, false, ErrClosed
+		}
+		return Block{Gap: gap}, false, nil
 	}
 	c, i := j.findLocked(r.pos + 1)
-	b := c.block(i, maxEvents, maxBytes)
+	b = c.block(i, int(min(uint64(max(maxEvents, 1)), j.safe-r.pos)), maxBytes)
 	b.Gap = gap
 	r.pos += uint64(b.Len())
-	return b, nil
+	return b, false, nil
+}
+
+// fromStore reads the block of the next event, or moves behind what is lost.
+func (r *Reader) fromStore(ctx context.Context) (*Gap, error) {
+	j := r.j
+	j.mu.Lock()
+	limit := j.ringOldestLocked()
+	j.mu.Unlock()
+	if r.pos+1 >= limit {
+		return nil, nil // memory does not go back, but the limit may have been old
+	}
+	lostTo, damaged, err := j.store.fetch(ctx, &r.stored, r.pos+1, limit)
+	if err != nil || lostTo == 0 {
+		return nil, err
+	}
+	return r.lost(lostTo, damaged), nil
+}
+
+// lost moves behind the event last and says what that skips.
+func (r *Reader) lost(last uint64, damaged bool) *Gap {
+	gap := &Gap{Cause: GapRetention, First: r.pos + 1, Last: last, Count: last - r.pos}
+	switch {
+	case damaged:
+		gap.Cause = GapDamaged
+	case r.read:
+		gap.Cause = GapSlowReader
+	}
+	r.pos = last
+	return gap
 }
 
 // Ready returns a channel that is closed when Next has something to say: an
@@ -154,7 +228,7 @@ func (r *Reader) Ready() <-chan struct{} {
 	j := r.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if r.newEpoch || r.pos+1 < j.next || j.closed {
+	if r.newEpoch || r.pos < j.safe || j.closed && (j.store == nil || j.store.ended()) {
 		return alreadyClosed
 	}
 	if j.changed == nil {
@@ -210,7 +284,8 @@ func (c *chunk) block(i, maxEvents, maxBytes int) Block {
 func (b *Block) Len() int { return len(b.ends) }
 
 // Frames returns the events from i up to, not including, k as consecutive
-// elements of whorl.v1.WatchResponse.evictions: tag, length, message each.
+// elements of whorl.v1.WatchResponse.evictions and discoveries: tag, length,
+// message each.
 func (b *Block) Frames(i, k int) []byte {
 	if i >= k {
 		return nil
@@ -223,7 +298,10 @@ func (b *Block) Frames(i, k int) []byte {
 	return b.data[start:end:end]
 }
 
-// Event returns the encoded whorl.v1.Eviction i.
+// Discovery reports whether event i is a whorl.v1.Discovery, not an Eviction.
+func (b *Block) Discovery(i int) bool { return b.Frames(i, i+1)[0] == discoveryTag }
+
+// Event returns event i, an encoded whorl.v1.Eviction or whorl.v1.Discovery.
 func (b *Block) Event(i int) []byte {
 	p := b.Frames(i, i+1)[1:] // behind the tag
 	_, n := binary.Uvarint(p)

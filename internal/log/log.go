@@ -7,7 +7,9 @@
 // stands in a Record, the time included.
 //
 // Memory is the implementation without a disk: it keeps nothing over a restart.
-// Package logtest is the suite that every implementation passes.
+// Stored keeps its records in a sequence of messages that outlives the process,
+// many records to a message, which is what an fsync costs. Package logtest is
+// the suite that every implementation passes.
 package log
 
 import (
@@ -36,10 +38,15 @@ const (
 	KindFlush Kind = 3
 	// KindClose ends a probe session; Session is set.
 	KindClose Kind = 4
+	// KindForget asks to forget when fingerprints were first seen: Data says
+	// which.
+	KindForget Kind = 5
+	// KindReload says that rules or tables changed here: Data says to what.
+	KindReload Kind = 6
 )
 
 // Valid reports whether k is one of the constants above.
-func (k Kind) Valid() bool { return k >= KindBatch && k <= KindClose }
+func (k Kind) Valid() bool { return k >= KindBatch && k <= KindReload }
 
 // String returns the lower-case name of the kind.
 func (k Kind) String() string {
@@ -52,6 +59,10 @@ func (k Kind) String() string {
 		return "flush"
 	case KindClose:
 		return "close"
+	case KindForget:
+		return "forget"
+	case KindReload:
+		return "reload"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
@@ -115,6 +126,12 @@ var (
 	ErrClosed = errors.New("log is closed")
 	// ErrTooLarge: the records could never fit, however much is trimmed.
 	ErrTooLarge = errors.New("record is larger than the log")
+	// ErrUnavailable: what the log is stored on takes nothing at the moment. It
+	// wraps the reason. What was taken before is kept and tried again, and the
+	// log takes records again once that is written.
+	ErrUnavailable = errors.New("log cannot be written")
+	// ErrHole: records between two that are there cannot be read. It says which.
+	ErrHole = errors.New("log has a hole")
 	// ErrTrimmed: the position to read from is gone.
 	ErrTrimmed = errors.New("log position was trimmed")
 	// ErrReading: a log has one reader at a time.
@@ -124,14 +141,25 @@ var (
 // Log is an ordered log with one reader. All methods are safe for concurrent
 // use.
 type Log interface {
-	// Append adds records one behind the other, all or none, and returns the
-	// position of the last once all are as safe as this log makes them. It sets
-	// Position and LogTime in records. The log owns what the records refer to
-	// from then on, also when Append fails; the slice itself stays the caller's.
+	// Submit adds records one behind the other, all or none, and returns the
+	// position of the last as soon as their order is settled. It sets Position
+	// and LogTime in records. The log owns what the records refer to from then
+	// on, also when Submit fails; the slice itself stays the caller's.
 	//
-	// While the log is full it blocks; if ctx ends first it returns the cause and
-	// nothing was added. Concurrent calls are ordered by the log, and an
-	// implementation may make several of them safe at once.
+	// When Submit returned nil, done is called once: with nil when all of them
+	// are as safe as this log makes them, before the Reader hands out the last
+	// of them, and in the order of positions; or with ErrClosed when the log ended
+	// before, and it is not known what of them is stored. It may be called before
+	// Submit returns and on any goroutine; it must be short and must not call the
+	// log. nil is allowed. When Submit failed done is not called.
+	//
+	// While the log is full Submit blocks; if ctx ends first it returns the cause
+	// and nothing was added. While what the log is stored on takes nothing, Submit
+	// returns ErrUnavailable at once. Concurrent calls are ordered by the log.
+	Submit(ctx context.Context, done func(error), records ...Record) (Position, error)
+
+	// Append is Submit and a wait until the records are safe. If ctx ends during
+	// that wait it returns the cause, although the records are in the log.
 	Append(ctx context.Context, records ...Record) (Position, error)
 
 	// Reader returns the reader of all that is behind after. There is one at a
@@ -166,12 +194,24 @@ type Stats struct {
 	// First is the oldest record held, Last the newest ever appended; First is
 	// Last+1 when none is held.
 	First, Last Position
+	// Safe is the newest record that is as safe as this log makes it.
+	Safe Position
 	// Read is the position of the last record the reader was given.
 	Read Position
-	// Bytes are held now, at most MaxBytes.
+	// Bytes are held now, at most MaxBytes; what waits to be written counts too.
 	Bytes, MaxBytes int64
 	// Waits counts appends that had to wait because the log was full.
 	Waits uint64
-	// Durable says that what was appended survives a crash.
+	// Durable says that what is safe survives a crash.
 	Durable bool
+
+	// Groups counts the messages, each one fsync, that records were written in
+	// since the log was opened; RecordBytes and GroupBytes are what was in them
+	// before and after compression. 0 where there is no disk.
+	Groups                  uint64
+	RecordBytes, GroupBytes uint64
+	// Failures counts writes that failed and were tried again. Err is why the
+	// log takes nothing at the moment, nil when it does.
+	Failures uint64
+	Err      error
 }

@@ -50,23 +50,24 @@ func NewMemory(maxBytes int64) (*Memory, error) {
 	return &Memory{maxBytes: maxBytes, first: 1, next: 1}, nil
 }
 
-// Append implements Log. A waiting append does not keep smaller ones, which
-// still fit, from passing it.
+// Append implements Log.
 func (m *Memory) Append(ctx context.Context, records ...Record) (Position, error) {
-	var size int64
-	for i := range records {
-		if !records[i].Kind.Valid() {
-			return 0, fmt.Errorf("append: %v is not a kind of record", records[i].Kind)
-		}
-		records[i].size = records[i].Bytes()
-		size += records[i].size
+	return m.Submit(ctx, nil, records...)
+}
+
+// Submit implements Log. done is called within it. A waiting call does not keep
+// smaller ones, which still fit, from passing it.
+func (m *Memory) Submit(ctx context.Context, done func(error), records ...Record) (Position, error) {
+	size, err := measure(records)
+	if err != nil {
+		return 0, err
 	}
 	if size > m.maxBytes {
 		return 0, fmt.Errorf("append %d bytes to a log of %d: %w", size, m.maxBytes, ErrTooLarge)
 	}
 	waited := false
 	for {
-		position, room, err := m.tryAppend(records, size, waited)
+		position, room, err := m.trySubmit(done, records, size, waited)
 		if room == nil {
 			return position, err
 		}
@@ -79,8 +80,20 @@ func (m *Memory) Append(ctx context.Context, records ...Record) (Position, error
 	}
 }
 
-// tryAppend returns a channel to wait for when there is no room.
-func (m *Memory) tryAppend(records []Record, size int64, waited bool) (Position, <-chan struct{}, error) {
+// measure sets and adds up the sizes of records, and refuses those of no kind.
+func measure(records []Record) (bytes int64, err error) {
+	for i := range records {
+		if !records[i].Kind.Valid() {
+			return 0, fmt.Errorf("append: %v is not a kind of record", records[i].Kind)
+		}
+		records[i].size = records[i].Bytes()
+		bytes += records[i].size
+	}
+	return bytes, nil
+}
+
+// trySubmit returns a channel to wait for when there is no room.
+func (m *Memory) trySubmit(done func(error), records []Record, size int64, waited bool) (Position, <-chan struct{}, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -100,6 +113,9 @@ func (m *Memory) tryAppend(records []Record, size int64, waited bool) (Position,
 		m.logTime = max(m.logTime, r.LogTime)
 		r.Position, r.LogTime = m.next, m.logTime
 		m.next++
+	}
+	if done != nil {
+		done(nil) // under the lock: before the reader can see them
 	}
 	m.records = append(m.records, records...)
 	m.bytes += size
@@ -154,7 +170,7 @@ func (m *Memory) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Stats{
-		First: m.first, Last: m.next - 1, Read: m.read,
+		First: m.first, Last: m.next - 1, Safe: m.next - 1, Read: m.read,
 		Bytes: m.bytes, MaxBytes: m.maxBytes, Waits: m.waits,
 	}
 }

@@ -380,8 +380,8 @@ func closeEndsAll(t *testing.T, open func(int64) log.Log) {
 	l := open(small)
 	r := reader(t, l, 0)
 	n := 0
-	for l.Stats().Bytes*int64(n+2) < small*int64(n+1) || n == 0 { // as long as one more is sure to fit
-		appendAll(t, l, record(n+1))
+	for next := record(1); l.Stats().Bytes+next.Bytes() <= small; next = record(n + 1) {
+		appendAll(t, l, next)
 		n++
 	}
 	big := record(0)

@@ -1,0 +1,252 @@
+package jet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// MaxMessageBytes bounds one message. The server warns above it.
+const MaxMessageBytes = 8<<20 - headroom
+
+// headroom is what a message has beside its payload: the headers of a publish.
+const headroom = 4 << 10
+
+const (
+	// startWithin bounds the start of the server: with some GB of many small
+	// messages after a crash it takes seconds.
+	startWithin = 2 * time.Minute
+	// mendEvery is the least time between two restarts of the engine.
+	mendEvery = time.Second
+	// allStores and allMemory bound all streams together. Streams bound
+	// themselves; the engine must not add limits of its own.
+	allStores = 1 << 50
+	allMemory = 64 << 20
+)
+
+// Errors of a Server and its streams.
+var (
+	// ErrStopped: the server was stopped.
+	ErrStopped = errors.New("jetstream: stopped")
+	// ErrFull: the stream takes no more until something is purged.
+	ErrFull = errors.New("jetstream: stream is full")
+	// ErrNone: there is no message at that number or behind it.
+	ErrNone = errors.New("jetstream: no message")
+	// ErrConflict: the stream is not as this process left it. Somebody else
+	// writes to it, or it lost what it had acknowledged.
+	ErrConflict = errors.New("jetstream: stream is not as it was left")
+)
+
+// Config says where a Server keeps its files.
+type Config struct {
+	// Dir is made if it does not exist. One process at a time may use it: the
+	// caller holds a lock.
+	Dir string
+	// NoSync leaves out the sync of each write. What was appended then survives
+	// the process but not the machine. It is for showing the difference.
+	NoSync bool
+	// Logger gets what the server warns of; nil drops it.
+	Logger *slog.Logger
+}
+
+// Server is an embedded JetStream server. Make one with Start. All methods are
+// safe for concurrent use.
+type Server struct {
+	cfg Config
+
+	mu      sync.Mutex // guards all below; held during a restart
+	live    *engine    // nil while the restart of a broken one does not succeed
+	mended  time.Time  // last restart
+	broken  error      // why live is nil
+	stopped bool
+}
+
+// engine is one life of the server and our connection to it.
+type engine struct {
+	server *server.Server
+	conn   *nats.Conn
+	js     jetstream.JetStream
+}
+
+// Start starts a server and returns when its streams are recovered. Its
+// goroutines end with Stop.
+func Start(cfg Config) (*Server, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("start jetstream: %w", err)
+	}
+	if err := writable(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("start jetstream: %w", err)
+	}
+	s := &Server{cfg: cfg}
+	var err error
+	if s.live, err = s.startEngine(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) startEngine() (_ *engine, err error) {
+	opts := &server.Options{
+		ServerName: "whorl", DontListen: true, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: s.cfg.Dir, SyncAlways: !s.cfg.NoSync,
+		JetStreamMaxStore: allStores, JetStreamMaxMemory: allMemory,
+		MaxPayload: 8 << 20,
+	}
+	e := &engine{}
+	if e.server, err = server.NewServer(opts); err != nil {
+		return nil, fmt.Errorf("start jetstream in %s: %w", s.cfg.Dir, err)
+	}
+	e.server.SetLoggerV2(&serverLog{s.cfg.Logger}, false, false, false)
+	defer func() {
+		if err != nil {
+			e.stop()
+		}
+	}()
+	e.server.Start()
+	if !e.server.ReadyForConnections(startWithin) || !e.server.JetStreamEnabled() {
+		return nil, fmt.Errorf("start jetstream in %s: it is not ready; its messages are in the log", s.cfg.Dir)
+	}
+	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.Name("whorl"), nats.NoReconnect(),
+		nats.CustomInboxPrefix("_whorl"))
+	if err != nil {
+		return nil, fmt.Errorf("connect to jetstream in %s: %w", s.cfg.Dir, err)
+	}
+	if e.js, err = jetstream.New(e.conn); err != nil {
+		return nil, fmt.Errorf("connect to jetstream in %s: %w", s.cfg.Dir, err)
+	}
+	return e, nil
+}
+
+func (e *engine) stop() {
+	if e.conn != nil {
+		e.conn.Close()
+	}
+	e.server.Shutdown()
+	e.server.WaitForShutdown()
+}
+
+// healthy says why e cannot write, nil when it can.
+func (e *engine) healthy() error {
+	if !e.server.JetStreamEnabled() {
+		return errors.New("jetstream shut itself down")
+	}
+	if h := e.server.Healthz(&server.HealthzOptions{}); h.Error != "" {
+		return errors.New(h.Error)
+	}
+	return nil
+}
+
+// engine returns the one that lives, and restarts it if it is down and the disk
+// can be written again.
+func (s *Server) engine() (*engine, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil, ErrStopped
+	}
+	if s.live == nil {
+		s.restartLocked()
+	}
+	if s.live == nil {
+		return nil, s.broken
+	}
+	return s.live, nil
+}
+
+// mend is told that old failed with err. Once a write of JetStream failed it
+// refuses all others until it is started again; this does so, when the disk can
+// be written. It reports whether there is an engine to try again with.
+func (s *Server) mend(old *engine, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
+	if s.live != old {
+		return s.live != nil // somebody did already
+	}
+	s.broken = err
+	s.restartLocked()
+	return s.live != nil && s.live != old
+}
+
+// restartLocked replaces s.live. While the disk refuses writes, an engine that
+// can be read is left as it is.
+func (s *Server) restartLocked() {
+	if time.Since(s.mended) < mendEvery {
+		return
+	}
+	if err := writable(s.cfg.Dir); err != nil {
+		s.broken = err
+		return
+	}
+	s.mended = time.Now()
+	if s.live != nil {
+		s.live.stop()
+		s.live = nil
+	}
+	e, err := s.startEngine()
+	if err != nil {
+		s.broken = err
+		return
+	}
+	s.cfg.Logger.Warn("jetstream was started again", slog.Any("err", s.broken))
+	s.live, s.broken = e, nil
+}
+
+// Stop ends the server; what was appended is on the disk. It may be called more
+// than once.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	if s.live != nil {
+		s.live.stop()
+		s.live = nil
+	}
+}
+
+// writable tries whether dir takes a write and keeps it.
+func writable(dir string) error {
+	path := filepath.Join(dir, ".write-test")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(path)
+	_, err = f.Write(make([]byte, 1<<20))
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("write to %s: %w", dir, err)
+	}
+	return nil
+}
+
+// wait sleeps for d or until ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
