@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -44,19 +45,19 @@ func TestTunnel(t *testing.T) {
 	}{
 		{0, false, ""}, {0, true, ""},
 		{1460, false, ""}, {1440, true, ""},
-		{1440, false, "IPIP or 6in4 tunnel"}, {1420, true, "IPIP or 6in4 tunnel"},
+		{1440, false, "possible IPIP or 6in4 tunnel"}, {1420, true, "possible IPIP or 6in4 tunnel"},
 		{8961, false, ""}, {8941, true, ""}, {8960, false, ""}, {8940, true, ""}, {1461, false, ""}, {1441, true, ""},
 		{16344, false, ""}, {16396, false, ""}, {65495, false, ""}, {65475, true, ""}, {65476, true, ""},
-		{1452, false, "PPPoE or DSL"}, {1432, true, "PPPoE or DSL"}, {1414, false, "PPPoE or DSL"},
-		{1450, false, "PPTP tunnel"}, {1436, false, "GRE or IPsec tunnel"}, {1456, false, "VLAN or other 4-byte loss"},
-		{1420, false, "cloud network or generic tunnel"}, {1410, false, "VXLAN overlay, tunnel or VPN"},
-		{1380, false, "WireGuard or IPsec VPN"}, {1360, true, "WireGuard or IPsec VPN"}, {1372, false, "WireGuard VPN over PPPoE"},
-		{1390, false, "cellular network"}, {1386, false, "likely VPN, tunnel or mobile network"},
-		{1360, false, "generic tunnel, VPN or mobile network"}, {1320, false, "IPsec VPN"},
-		{1240, false, "IPv6 minimum MTU: tunnel or conservative VPN"}, {536, false, "minimum MTU: modem or scanner"},
+		{1452, false, "possible PPPoE or DSL"}, {1432, true, "possible PPPoE or DSL"}, {1414, false, "possible PPPoE or DSL"},
+		{1450, false, "possible PPTP tunnel"}, {1436, false, "possible GRE or IPsec tunnel"}, {1456, false, "possible VLAN or other 4-byte loss"},
+		{1420, false, "possible cloud network or generic tunnel"}, {1410, false, "possible VXLAN overlay, tunnel or VPN"},
+		{1380, false, "possible WireGuard or IPsec VPN"}, {1360, true, "possible WireGuard or IPsec VPN"}, {1372, false, "possible WireGuard VPN over PPPoE"},
+		{1390, false, "possible cellular network"}, {1386, false, "likely VPN, tunnel or mobile network"},
+		{1360, false, "possible generic tunnel, VPN or mobile network"}, {1320, false, "possible IPsec VPN"},
+		{1240, false, "possible conservative tunnel or VPN (IPv6 minimum MTU)"}, {536, false, "possible modem or scanner (minimum MTU)"},
 		{1403, false, "possible tunnel or DSL"}, {1455, false, "possible tunnel or DSL"},
 		{1300, false, "likely VPN, tunnel or mobile network"}, {1201, false, "likely VPN, tunnel or mobile network"},
-		{1199, false, "unusual"}, {1, false, "unusual"},
+		{1199, false, "unusually small"}, {1, false, "unusually small"},
 		{2000, false, ""}, {20000, false, ""}, {65535, false, ""}, {65535, true, ""},
 	} {
 		if got := Tunnel(tt.mss, tt.ipv6); got != tt.want {
@@ -65,22 +66,23 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
-// Published thresholds first, then the wider rule, then unknown; what is not a
-// JA4SSH says nothing.
+// The published thresholds decide the session; the wider rule is told apart, and
+// only where they say nothing. What is not a JA4SSH says nothing.
 func TestSSHSession(t *testing.T) {
-	for value, want := range map[string]string{
-		"c36s36_c51s80_c69s0":     "Interactive SSH Session",
-		"c76s76_c71s59_c0s70":     "Reverse SSH Session",
-		"c112s1460_c0s179_c21s0":  "SSH File Transfer",
-		"c1460s112_c179s0_c0s21":  "SSH File Transfer (Upload)",
-		"c64s64_c90s110_c70s2":    "Interactive SSH Session", // the wider rule
-		"c400s36_c90s110_c3s2":    "Unknown",
-		"c36s36_c51s80":           "",
-		"":                        "",
-		"t13d1516h2_8daaf_02713d": "",
+	for value, want := range map[string][2]string{
+		"c36s36_c51s80_c69s0":     {"Interactive SSH Session", ""},
+		"c76s76_c71s59_c0s70":     {"Reverse SSH Session", ""},
+		"c112s1460_c0s179_c21s0":  {"SSH File Transfer", ""},
+		"c1460s112_c179s0_c0s21":  {"SSH File Transfer (Upload)", ""},
+		"c64s64_c90s110_c70s2":    {"Unknown", "Interactive SSH Session"},
+		"c36s36_c51s80_c60s0":     {"Unknown", "Interactive SSH Session"},
+		"c400s36_c90s110_c3s2":    {"Unknown", ""},
+		"c36s36_c51s80":           {"", ""},
+		"":                        {"", ""},
+		"t13d1516h2_8daaf_02713d": {"", ""},
 	} {
-		if got := SSHSession(value); got != want {
-			t.Errorf("SSHSession(%q) = %q, want %q", value, got, want)
+		if session, hint := SSHSession(value); session != want[0] || hint != want[1] {
+			t.Errorf("SSHSession(%q) = %q, %q; want %q", value, session, hint, want)
 		}
 	}
 }
@@ -98,13 +100,13 @@ func TestSnapshot(t *testing.T) {
 		fingerprint(ja4.TypeJA4SSH, "c36s36_c51s80_c69s0"),
 	}
 	Snapshot(&v4)
-	if v4.MSSValue != 1380 || v4.TunnelIndicator != "WireGuard or IPsec VPN" || v4.SSHSessionType != "Interactive SSH Session" {
+	if v4.MSSValue != 1380 || v4.MTUEstimate != 1420 || v4.TunnelIndicator != "possible WireGuard or IPsec VPN" || v4.SSHSessionType != "Interactive SSH Session" {
 		t.Errorf("MSS %d, tunnel %q, ssh %q; want 1380, WireGuard, interactive", v4.MSSValue, v4.TunnelIndicator, v4.SSHSessionType)
 	}
 	v6 := tracker.Snapshot{Src: flow.Addr{0: 0x20, 1: 0x01}}
 	v6.Fingerprints = []tracker.History{fingerprint(ja4.TypeJA4TS, "26847_2-4-8-1-3_1440_7")}
 	Snapshot(&v6)
-	if v6.MSSValue != 1440 || v6.TunnelIndicator != "" || v6.SSHSessionType != "" {
+	if v6.MSSValue != 1440 || v6.MTUEstimate != 1500 || v6.TunnelIndicator != "" || v6.SSHSessionType != "" {
 		t.Errorf("MSS %d, tunnel %q, ssh %q; want 1440 and nothing else", v6.MSSValue, v6.TunnelIndicator, v6.SSHSessionType)
 	}
 	loopback := tracker.Snapshot{Src: flow.AddrFrom4([4]byte{127, 0, 0, 1})}
@@ -123,6 +125,7 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add("___", "cs_cs_cs", false)
 	f.Add("__100000", "0", false)
 	f.Fuzz(func(t *testing.T, ja4t, ssh string, ipv6 bool) {
+		fuzzguard.Watch(t)
 		mss, ok := MSS(ja4t)
 		if ok != (mss > 0) {
 			t.Errorf("MSS(%q) = %d, %v", ja4t, mss, ok)

@@ -34,34 +34,36 @@ const (
 // (jumbo frames, loopback), shows no sign of a tunnel.
 const ethernetMTU = 1500
 
-// Link classes by path MTU: what a packet of that greatest size has been
-// through. Sources: the MTU table of p0f, the JA4T documents, and the manuals of
-// the products that gave the numbers.
+// links are classes of links by path MTU: what a packet of that greatest size
+// has probably been through. They name classes, with what is known to use the
+// number by default, and they are hints: anybody may set any MTU. Sources: the
+// MTU table of p0f, the JA4T documents, and the manuals of those that gave the
+// numbers.
 var links = map[int]string{
-	1496: "VLAN or other 4-byte loss",
-	1492: "PPPoE or DSL",
-	1454: "PPPoE or DSL",
-	1452: "PPPoE or DSL",
-	1490: "PPTP tunnel",
-	1480: "IPIP or 6in4 tunnel",
-	1476: "GRE or IPsec tunnel",
-	1470: "large content provider",
-	1460: "cloud network or generic tunnel",
-	1450: "VXLAN overlay, tunnel or VPN",
-	1440: "VXLAN overlay, tunnel or VPN",
-	1430: "cellular network",
-	1428: "cellular network",
-	1420: "WireGuard or IPsec VPN",
-	1412: "WireGuard VPN over PPPoE",
-	1400: "generic tunnel, VPN or mobile network",
-	1360: "IPsec VPN",
-	1280: "IPv6 minimum MTU: tunnel or conservative VPN",
-	1240: "GIF tunnel",
-	576:  "minimum MTU: modem or scanner",
+	1496: "possible VLAN or other 4-byte loss",
+	1492: "possible PPPoE or DSL",
+	1490: "possible PPTP tunnel",
+	1480: "possible IPIP or 6in4 tunnel",
+	1476: "possible GRE or IPsec tunnel",
+	1470: "possible large content provider",
+	1460: "possible cloud network or generic tunnel",
+	1454: "possible PPPoE or DSL",
+	1452: "possible PPPoE or DSL",
+	1450: "possible VXLAN overlay, tunnel or VPN",
+	1440: "possible VXLAN overlay, tunnel or VPN",
+	1430: "possible cellular network",
+	1428: "possible cellular network",
+	1420: "possible WireGuard or IPsec VPN",
+	1412: "possible WireGuard VPN over PPPoE",
+	1400: "possible generic tunnel, VPN or mobile network",
+	1360: "possible IPsec VPN",
+	1280: "possible conservative tunnel or VPN (IPv6 minimum MTU)",
+	1240: "possible GIF tunnel",
+	576:  "possible modem or scanner (minimum MTU)",
 }
 
-// Tunnel returns the class of link that an MSS hints at, "" for plain Ethernet,
-// jumbo frames and loopback, which are no tunnel. The IP version decides: 1440
+// Tunnel returns the class of link that an MSS hints at, in words that say that
+// it is a hint, "" for plain Ethernet, jumbo frames and loopback. The IP version decides: 1440
 // is plain Ethernet over IPv6 and hints at a tunnel over IPv4. An mss of 0 is
 // none and hints at nothing.
 func Tunnel(mss uint16, ipv6 bool) string {
@@ -81,7 +83,7 @@ func Tunnel(mss uint16, ipv6 bool) string {
 	case mtu >= 1240:
 		return "likely VPN, tunnel or mobile network"
 	default:
-		return "unusual"
+		return "unusually small"
 	}
 }
 

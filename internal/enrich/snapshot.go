@@ -5,10 +5,10 @@ import (
 	"github.com/whorl-net/whorl/tracker"
 )
 
-// Snapshot fills the fields of s that follow from its newest fingerprints:
-// MSSValue and TunnelIndicator from ja4t (or, when only the answer was seen,
-// ja4ts), and SSHSessionType from ja4ssh. It reads nothing else, keeps nothing,
-// and is safe for concurrent use on different snapshots: a tracker's Enrich hook.
+// Snapshot fills the fields of s that follow from its newest fingerprints alone,
+// without a table: MSSValue, MTUEstimate and TunnelIndicator from ja4t (or, when
+// only the answer was seen, ja4ts), SSHSessionType and SSHSessionHint from
+// ja4ssh. It keeps nothing and does not allocate.
 func Snapshot(s *tracker.Snapshot) {
 	if len(s.Fingerprints) == 0 {
 		return
@@ -18,10 +18,11 @@ func Snapshot(s *tracker.Snapshot) {
 		value = s.LatestFingerprint(ja4.TypeJA4TS)
 	}
 	if mss, ok := MSS(value); ok {
-		s.MSSValue = uint32(mss)
-		s.TunnelIndicator = Tunnel(mss, !s.Src.Is4())
+		ipv6 := !s.Src.Is4()
+		s.MSSValue, s.MTUEstimate = uint32(mss), uint32(MTU(mss, ipv6))
+		s.TunnelIndicator = Tunnel(mss, ipv6)
 	}
 	if value := s.LatestFingerprint(ja4.TypeJA4SSH); value != "" {
-		s.SSHSessionType = SSHSession(value)
+		s.SSHSessionType, s.SSHSessionHint = SSHSession(value)
 	}
 }

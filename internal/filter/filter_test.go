@@ -49,7 +49,7 @@ func sample() *tracker.Snapshot {
 		PacketCount: 10, ByteCount: 1000, ServerName: "www.Example.com", IdentifiedApp: "Chromium Browser",
 		KnownBad: true, TunnelIndicator: "wireguard", SSHSessionType: "shell",
 		Observers: []tracker.Observer{{Probe: "edge1"}, {Probe: "edge2"}},
-		Anomalies: []tracker.Anomaly{{Rule: "mss-tunnel"}},
+		Anomalies: []tracker.Anomaly{{Rule: "mss-tunnel", Severity: tracker.SeverityHigh}, {Rule: "true"}},
 		Fingerprints: []tracker.History{
 			{Type: ja4.TypeJA4, Events: events("t13d1516h2_8daaf6152771_02713d6af862", "t12d1516h1_8daaf6152771_e5627efa2ab1")},
 			{Type: ja4.TypeJA4T, Events: events("64240_2-1-3-1-1-4_1460_8")},
@@ -71,6 +71,8 @@ func TestWords(t *testing.T) {
 		"fp:t13d*", "fp:64240*", "ja4:t13d1516h2_*_02713d6af862", "ja4:t12d1516h1_8daaf6152771_e5627efa2ab1", "ja4:*", "fp:*",
 		"ja4:*_8daaf6152771_*", "ja4:*_*_02713d6af862", "ja4:t13d1516h2_*", "ja4:t13d1516h2_8daa*", "ja4t:64240_*_1460_8", "ja4t:64240_2-1*",
 		"bad:true", "-bad:false", "new:false", "bad:true,false", "anomaly:true", "tunnel:true",
+		"anomaly:mss-tunnel", "anomaly:mss*", "anomaly:false,mss-tunnel", `anomaly:"true"`, "-anomaly:false", "-anomaly:port-scan",
+		"severity:high", "severity:=high", "severity:>=high", "severity:>=low", "severity:>medium", "severity:<critical", "severity:<=high", "severity:low,high",
 		"bytes:>=1000", "bytes:1000", "bytes:>999", "bytes:<=1000", "bytes:<1001", "bytes:=1000", "bytes:1-1000", "packets:10", "packets:1,10",
 		"after:90s", "after:5m", "before:90s", "after:2026-11-22T11:58:00Z", "before:2026-11-22T11:58:00.000000001Z", "after:7d", "after:0s,1h",
 		"-port:53", "-port:53 -proto:udp", "proto:tcp port:443 bad:true", `network:"lab"`, "port:443 port:51312",
@@ -82,6 +84,7 @@ func TestWords(t *testing.T) {
 		"fp:t14*", "ja4s:t13d*", "ja4:t13d1516h2", "ja4:t13d1516h2_*_02713d6af863", "ja4:*_02713d6af862", "ja4:t13d1516h2_*_*_*", "ja4:t13d1516h2_8daaf6152771_02713d6af862_*",
 		"ja4:64240*", `ja4:"t13d*"`, "fp:t13d1516h2_002f_0005", "ja4:T13d*",
 		"bad:false", "-bad:true", "new:true", "anomaly:false", "tunnel:false",
+		"anomaly:port-scan", "anomaly:false,port*", "-anomaly:true", "severity:low", "severity:>high", "severity:<high", "severity:critical", "-severity:>=low",
 		"bytes:>1000", "bytes:<1000", "bytes:999", "bytes:1-999", "packets:>=11", "packets:<=9",
 		"after:59s", "before:2m", "before:2026-11-22T11:58:00Z", "after:2026-11-22T12:00:00Z",
 		"-port:443", "port:443 -bad:true", "-ja4:t13d*", "port:443 port:53", `sni:"www*"`, `app:"Chromium C"*`, `app:*"Chromium"`,
@@ -108,8 +111,8 @@ func TestWords(t *testing.T) {
 func TestDetail(t *testing.T) {
 	for text, want := range map[string]tracker.Detail{
 		"": tracker.Bare, "src:10.0.0.0/8 dst.port:443 proto:tcp network:lab bytes:>=1 packets:1 after:5m before:1m": tracker.Bare,
-		"bad:true": tracker.Newest, "sni:a": tracker.Newest, "probe:a": tracker.Newest, "port:1 ssh:a": tracker.Newest,
-		"fp:t13d*": tracker.Full, "bad:true -ja4:*": tracker.Full,
+		"bad:true": tracker.Histories, "app:a": tracker.Histories, "new:true anomaly:x severity:low rule:a tunnel:true": tracker.Newest, "sni:a": tracker.Newest, "probe:a": tracker.Newest, "port:1 ssh:a": tracker.Newest,
+		"fp:t13d*": tracker.Histories, "bad:true -ja4:*": tracker.Histories,
 	} {
 		if got := mustParse(t, text).Detail(); got != want {
 			t.Errorf("%s: detail %d, want %d", text, got, want)
@@ -170,6 +173,10 @@ func TestErrors(t *testing.T) {
 		"src:fe80::1%eth0":           `filter, column 5: "fe80::1%eth0" is not an address or a CIDR prefix such as 10.0.0.5 or 10.0.0.0/8`,
 		"proto:tpc":                  `filter, column 7: "tpc" is not a protocol such as tcp, udp, icmp, icmpv6, sctp or 0 to 255`,
 		"bad:yes":                    `filter, column 5: "yes" is neither true nor false`,
+		"anomaly:yes":                `filter, column 9: "yes" is neither true nor false nor, without quotes, the name of a rule`,
+		"severity:bad":               `filter, column 10: "bad" is not a severity: low, medium, high or critical, perhaps with >= before it`,
+		"severity:>critical":         `filter, column 10: ">critical" is never true`,
+		"min_severity:low":           `filter, column 1: "min_severity" is not a filter word; did you mean severity?`,
 		"bytes:1k":                   `filter, column 7: "1k" is not a number such as >=1000, <500, 20 or 100-200`,
 		"bytes:<0":                   `filter, column 7: "<0" is never true`,
 		"after:5":                    `filter, column 7: "5" is neither a time such as 2026-11-22T12:00:00Z nor an age such as 5m or 7d`,
@@ -233,8 +240,9 @@ func TestTyped(t *testing.T) {
 			IdentifiedApp: []string{"chromium browser"}, ServerName: []string{"www.example.com"}, ProbeId: []string{"edge2"}, Network: []string{"lab"},
 			IsKnownBad: ptr(true), IsNew: ptr(false), HasAnomaly: ptr(true), HasTunnel: ptr(true),
 			AnomalyRule: []string{"mss-tunnel"}, SshSessionType: []string{"shell"}, MinBytes: ptr(uint64(1000)), MinPackets: ptr(uint64(10)),
-			SeenAfter: at(-90 * time.Second), SeenBefore: at(-90 * time.Second),
+			SeenAfter: at(-90 * time.Second), SeenBefore: at(-90 * time.Second), MinSeverity: whorlv1.Severity_SEVERITY_HIGH,
 		}}, want: true},
+		{name: "too low", include: []*cf{{MinSeverity: whorlv1.Severity_SEVERITY_CRITICAL}}, canonical: "severity:>=critical"},
 		{name: "too few bytes", include: []*cf{{MinBytes: ptr(uint64(1001))}}},
 		{name: "too few packets", include: []*cf{{MinPackets: ptr(uint64(11))}}},
 		{name: "not after", include: []*cf{{SeenAfter: at(0)}}},
@@ -262,6 +270,7 @@ func TestTyped(t *testing.T) {
 		`include[0].fingerprint_match[0].pattern: is empty: * stands for any value`:                                                                    {Include: []*cf{{FingerprintMatch: []*whorlv1.FingerprintMatch{{Type: "ja4"}}}}},
 		`include[0].fingerprint_match[0].pattern[1]: "a*b" has a * that is neither a whole part nor its end, as in t13d* or t13d1516h2_*_02713d6af862`: {Include: []*cf{{FingerprintMatch: []*whorlv1.FingerprintMatch{{Type: "ja4", Pattern: []string{"*", "a*b"}}}}}},
 		`include[0].fingerprint[0]: is empty`:                                                 {Include: []*cf{{Fingerprint: []string{""}}}},
+		`include[0].min_severity: "9" is not a severity`:                                      {Include: []*cf{{MinSeverity: 9}}},
 		`include[0].identified_app[0]: is empty`:                                              {Include: []*cf{{IdentifiedApp: []string{""}}}},
 		`include[0].seen_after: is not a valid time`:                                          {Include: []*cf{{SeenAfter: &timestamppb.Timestamp{Nanos: -1}}}},
 		`include[0].eviction_cause[0]: "EVICTION_CAUSE_UNSPECIFIED" is not a cause`:           {Feed: true, Include: []*cf{{EvictionCause: []whorlv1.EvictionCause{0}}}},

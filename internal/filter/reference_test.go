@@ -135,6 +135,28 @@ func randomClause(r *rand.Rand) (string, predicate) {
 		one = flags(func(s *tracker.Snapshot) bool { return s.New })
 	case "anomaly":
 		one = flags(func(s *tracker.Snapshot) bool { return len(s.Anomalies) != 0 })
+		if r.IntN(2) == 0 {
+			one = texts(func(s *tracker.Snapshot) (names []string) {
+				for _, a := range s.Anomalies {
+					names = append(names, a.Rule)
+				}
+				return names
+			}, false)
+		}
+	case "severity":
+		one = func() (string, predicate) {
+			names := []string{"low", "medium", "high", "critical"}
+			n, op := r.IntN(4), pick(r, ">=", "<=", "", "=")
+			return op + names[n], func(e *tracker.Eviction) bool {
+				for _, a := range e.Connection.Anomalies {
+					v := int(a.Severity) - 1
+					if v >= 0 && map[string]bool{">=": v >= n, "<=": v <= n, "": v == n, "=": v == n}[op] {
+						return true
+					}
+				}
+				return false
+			}
+		}
 	case "tunnel":
 		one = flags(func(s *tracker.Snapshot) bool { return s.TunnelIndicator != "" })
 	case "bytes", "packets":
@@ -259,7 +281,7 @@ func randomEviction(r *rand.Rand) *tracker.Eviction {
 	}
 	for range r.IntN(3) {
 		s.Observers = append(s.Observers, tracker.Observer{Probe: pick(r, someTexts...)})
-		s.Anomalies = append(s.Anomalies, tracker.Anomaly{Rule: pick(r, someTexts...)})
+		s.Anomalies = append(s.Anomalies, tracker.Anomaly{Rule: pick(r, someTexts...), Severity: tracker.Severity(r.IntN(5))})
 	}
 	for _, i := range r.Perm(ja4.NumTypes - 1)[:r.IntN(4)] {
 		h := tracker.History{Type: ja4.Type(i + 1)}

@@ -3,6 +3,7 @@ package filter
 import (
 	"strings"
 
+	"github.com/whorl-net/whorl/internal/pattern"
 	"github.com/whorl-net/whorl/tracker"
 )
 
@@ -99,12 +100,9 @@ func anyText(ps []textPattern, s string) bool {
 func compileTexts(_ *compiler, w *word, values []value) (test, []string, error) {
 	ps, texts, err := parseTextPatterns(w, values)
 	text := w.text
-	t := test{cost: costText * len(ps), detail: tracker.Newest}
-	if w.name == "network" {
-		t.detail = tracker.Bare
-	}
-	t.match = func(s *tracker.Snapshot, _ tracker.Cause) bool { return anyText(ps, text(s)) }
-	return t, texts, err
+	return test{cost: costText * len(ps), detail: w.detail, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
+		return anyText(ps, text(s))
+	}}, texts, err
 }
 
 func compileProbes(_ *compiler, w *word, values []value) (test, []string, error) {
@@ -119,63 +117,18 @@ func compileProbes(_ *compiler, w *word, values []value) (test, []string, error)
 	}}, texts, err
 }
 
-func compileRules(_ *compiler, w *word, values []value) (test, []string, error) {
-	ps, texts, err := parseTextPatterns(w, values)
-	return test{cost: costList * len(ps), detail: tracker.Newest, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
-		for i := range s.Anomalies {
-			if anyText(ps, s.Anomalies[i].Rule) {
-				return true
-			}
-		}
-		return false
-	}}, texts, err
-}
-
-// pattern is a fingerprint pattern: parts between underscores. "*" is any one
-// part; the last part may end in *, which then stands for any tail, further
-// parts included.
-type pattern struct {
-	parts []string // "*" is any; without the last one's star
-	tail  bool     // the last part is only the beginning of the rest
-	text  string   // as written; without stars it is the value
-	plain bool     // no star at all: values are compared as a whole
-}
-
-func parsePattern(v value) (pattern, error) {
-	p := pattern{text: v.text, plain: v.quoted || !strings.Contains(v.text, "*")}
+func parsePattern(v value) (pattern.Pattern, error) {
 	if v.text == "" {
-		return p, v.place.errorf("", "is empty")
+		return pattern.Pattern{}, v.place.errorf("", "is empty")
 	}
-	if p.plain {
-		return p, nil
+	if v.quoted {
+		return pattern.Exact(v.text), nil
 	}
-	p.parts = strings.Split(v.text, "_")
-	last := len(p.parts) - 1
-	p.parts[last], p.tail = strings.CutSuffix(p.parts[last], "*")
-	for i, part := range p.parts {
-		if strings.Contains(part, "*") && (i == last || part != "*") {
-			return p, v.place.errorf(v.text, "has a * that is neither a whole part nor its end, as in t13d* or t13d1516h2_*_02713d6af862")
-		}
+	p, ok := pattern.Parse(v.text)
+	if !ok {
+		return p, v.place.errorf(v.text, "has a * that is neither a whole part nor its end, as in t13d* or t13d1516h2_*_02713d6af862")
 	}
 	return p, nil
-}
-
-func (p *pattern) matches(value string) bool {
-	if p.plain {
-		return value == p.text
-	}
-	last := len(p.parts) - 1
-	for _, part := range p.parts[:last] {
-		i := strings.IndexByte(value, '_')
-		if i < 0 || part != "*" && value[:i] != part {
-			return false
-		}
-		value = value[i+1:]
-	}
-	if p.tail {
-		return strings.HasPrefix(value, p.parts[last])
-	}
-	return value == p.parts[last]
 }
 
 func compilePatterns(c *compiler, w *word, values []value) (test, []string, error) {
@@ -183,7 +136,7 @@ func compilePatterns(c *compiler, w *word, values []value) (test, []string, erro
 	if c.patterns > MaxPatterns {
 		return test{}, nil, values[0].place.errorf("", "the filter has more than %d fingerprint patterns", MaxPatterns)
 	}
-	var ps []pattern
+	var ps []pattern.Pattern
 	var texts []string
 	for _, v := range values {
 		p, err := parsePattern(v)
@@ -191,14 +144,14 @@ func compilePatterns(c *compiler, w *word, values []value) (test, []string, erro
 			return test{}, nil, err
 		}
 		ps = append(ps, p)
-		if p.plain {
+		if p.Exact() {
 			texts = append(texts, quote(v.text))
 		} else {
 			texts = append(texts, v.text)
 		}
 	}
 	typ := w.typ
-	return test{cost: costPattern * len(ps), detail: tracker.Full, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
+	return test{cost: costPattern * len(ps), detail: tracker.Histories, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
 		for i := range s.Fingerprints {
 			if h := &s.Fingerprints[i]; (typ == 0 || h.Type == typ) && anyEvent(ps, h) {
 				return true
@@ -208,10 +161,10 @@ func compilePatterns(c *compiler, w *word, values []value) (test, []string, erro
 	}}, texts, nil
 }
 
-func anyEvent(ps []pattern, h *tracker.History) bool {
+func anyEvent(ps []pattern.Pattern, h *tracker.History) bool {
 	for i := range h.Events {
 		for k := range ps {
-			if ps[k].matches(h.Events[i].Value) {
+			if ps[k].Match(h.Events[i].Value) {
 				return true
 			}
 		}

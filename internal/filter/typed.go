@@ -63,6 +63,12 @@ func typedClauses(field string, e *whorlv1.ConnectionFilter) ([][]clause, error)
 	flag("new", "is_new", e.IsNew)
 	flag("anomaly", "has_anomaly", e.HasAnomaly)
 	flag("tunnel", "has_tunnel", e.HasTunnel)
+	if n := e.GetMinSeverity(); n != whorlv1.Severity_SEVERITY_UNSPECIFIED {
+		if n < 0 || int(n) >= len(severities) {
+			return nil, place{field: field + ".min_severity"}.errorf(n.String(), "is not a severity")
+		}
+		one("severity", "min_severity", ">="+severities[n])
+	}
 	if e.MinBytes != nil {
 		one("bytes", "min_bytes", ">="+strconv.FormatUint(e.GetMinBytes(), 10))
 	}

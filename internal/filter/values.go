@@ -194,7 +194,7 @@ func compileFlags(_ *compiler, w *word, values []value) (test, []string, error) 
 		texts = append(texts, v.text)
 	}
 	flag := w.flag
-	return test{cost: costNumber, detail: tracker.Newest, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
+	return test{cost: costNumber, detail: w.detail, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
 		if flag(s) {
 			return want[1]
 		}

@@ -13,14 +13,15 @@ type word struct {
 	example string // a value to show
 	compile func(c *compiler, w *word, values []value) (test, []string, error)
 	// Each word uses what its compile asks for.
-	side  side
-	typ   ja4.Type // 0: any
-	text  func(s *tracker.Snapshot) string
-	flag  func(s *tracker.Snapshot) bool
-	count func(s *tracker.Snapshot) uint64
-	fold  bool // upper and lower case are the same
-	stars bool // quoted values may have a * before or behind the quotes
-	feed  bool // known of evictions only
+	side   side
+	typ    ja4.Type // 0: any
+	text   func(s *tracker.Snapshot) string
+	flag   func(s *tracker.Snapshot) bool
+	count  func(s *tracker.Snapshot) uint64
+	detail tracker.Detail // what text or flag looks at
+	fold   bool           // upper and lower case are the same
+	stars  bool           // quoted values may have a * before or behind the quotes
+	feed   bool           // known of evictions only
 }
 
 // side says which end of a connection a word looks at.
@@ -45,21 +46,21 @@ var words = func() []word {
 		{name: "network", example: "lab", compile: compileTexts, stars: true,
 			text: func(s *tracker.Snapshot) string { return s.Network }},
 		{name: "probe", example: "edge1", compile: compileProbes, stars: true},
-		{name: "app", example: "Chrome*", compile: compileTexts, stars: true, fold: true,
+		{name: "app", example: "Chrome*", compile: compileTexts, stars: true, fold: true, detail: tracker.Histories,
 			text: func(s *tracker.Snapshot) string { return s.IdentifiedApp }},
-		{name: "sni", example: "www.example.com", compile: compileTexts, stars: true, fold: true,
+		{name: "sni", example: "www.example.com", compile: compileTexts, stars: true, fold: true, detail: tracker.Newest,
 			text: func(s *tracker.Snapshot) string { return s.ServerName }},
 		{name: "rule", example: "mss-tunnel", compile: compileRules, stars: true},
-		{name: "ssh", example: "shell", compile: compileTexts, stars: true, fold: true,
+		{name: "ssh", example: "Interactive*", compile: compileTexts, stars: true, fold: true, detail: tracker.Newest,
 			text: func(s *tracker.Snapshot) string { return s.SSHSessionType }},
 		{name: "fp", example: "t13d*", compile: compilePatterns},
-		{name: "bad", example: "true", compile: compileFlags,
+		{name: "bad", example: "true", compile: compileFlags, detail: tracker.Histories,
 			flag: func(s *tracker.Snapshot) bool { return s.KnownBad }},
-		{name: "new", example: "true", compile: compileFlags,
+		{name: "new", example: "true", compile: compileFlags, detail: tracker.Newest,
 			flag: func(s *tracker.Snapshot) bool { return s.New }},
-		{name: "anomaly", example: "true", compile: compileFlags,
-			flag: func(s *tracker.Snapshot) bool { return len(s.Anomalies) > 0 }},
-		{name: "tunnel", example: "true", compile: compileFlags,
+		{name: "anomaly", example: "true", compile: compileAnomalies, stars: true},
+		{name: "severity", example: ">=high", compile: compileSeverities},
+		{name: "tunnel", example: "true", compile: compileFlags, detail: tracker.Newest,
 			flag: func(s *tracker.Snapshot) bool { return s.TunnelIndicator != "" }},
 		{name: "bytes", example: ">=1000", compile: compileCounts,
 			count: func(s *tracker.Snapshot) uint64 { return s.ByteCount }},
@@ -87,7 +88,7 @@ var meant = map[string]string{
 	"identified_app": "app", "application": "app", "server_name": "sni", "hostname": "sni",
 	"probe_id": "probe", "is_known_bad": "bad", "known_bad": "bad", "malicious": "bad", "is_new": "new",
 	"has_anomaly": "anomaly", "anomalies": "anomaly", "has_tunnel": "tunnel", "tunnel_indicator": "tunnel",
-	"anomaly_rule": "rule", "ssh_session_type": "ssh",
+	"anomaly_rule": "rule", "ssh_session_type": "ssh", "min_severity": "severity", "level": "severity",
 	"min_bytes": "bytes", "byte_count": "bytes", "min_packets": "packets", "packet_count": "packets",
 	"since": "after", "seen_after": "after", "until": "before", "seen_before": "before",
 	"eviction_cause": "cause", "reason": "cause",

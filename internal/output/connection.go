@@ -2,6 +2,7 @@ package output
 
 import (
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,7 +54,7 @@ func connectionColumns() []Column[*whorlv1.Connection] {
 		{Name: "DST", Cell: func(c *whorlv1.Connection) string { return endpoint(c.GetDstIp(), c.GetDstPort()) }},
 		{Name: "PROTO", Cell: (*whorlv1.Connection).GetProtocol},
 		{Name: "FINGERPRINT", Cell: func(c *whorlv1.Connection) string { return c.GetPrimaryFingerprint().GetValue() }},
-		{Name: "APP", Cell: (*whorlv1.Connection).GetIdentifiedApp},
+		{Name: "APP", Cell: (*whorlv1.Connection).GetIdentifiedApp, Style: appStyle},
 		{Name: "FLAGS", Cell: flags, Style: flagStyle},
 		{Name: "SENT", Cell: func(c *whorlv1.Connection) string { return Bytes(c.GetSrcByteCount()) }},
 		{Name: "RECEIVED", Cell: func(c *whorlv1.Connection) string { return Bytes(c.GetByteCount() - c.GetSrcByteCount()) }},
@@ -87,14 +88,29 @@ func flags(c *whorlv1.Connection) string {
 	return strings.Join(words, " ")
 }
 
-func flagStyle(c *whorlv1.Connection) Style {
-	switch {
-	case c.GetIsKnownBad():
+// appStyle marks the name of what condemns a connection.
+func appStyle(c *whorlv1.Connection) Style {
+	if c.GetIsKnownBad() {
 		return StyleBad
-	case c.GetIsNew(), len(c.GetAnomalies()) > 0:
-		return StyleWarn
 	}
 	return StylePlain
+}
+
+func flagStyle(c *whorlv1.Connection) Style {
+	style := StylePlain
+	if c.GetIsNew() {
+		style = StyleWarn
+	}
+	for _, a := range c.GetAnomalies() {
+		style = StyleWarn
+		if a.GetSeverity() >= whorlv1.Severity_SEVERITY_HIGH {
+			return StyleBad
+		}
+	}
+	if c.GetIsKnownBad() {
+		return StyleBad
+	}
+	return style
 }
 
 // connectionCSV has the plain fields of a connection and the newest value of
@@ -148,6 +164,10 @@ func connectionCSV() []Column[*whorlv1.Connection] {
 		text("network", (*whorlv1.Connection).GetNetwork),
 		text("tcp_state", (*whorlv1.Connection).GetTcpState),
 		text("community_id", (*whorlv1.Connection).GetCommunityId),
+		small("mtu_estimate", (*whorlv1.Connection).GetMtuEstimate),
+		text("ssh_session_hint", (*whorlv1.Connection).GetSshSessionHint),
+		text("anomaly_rules", anomalyRules),
+		text("table_matches", tableMatches),
 	)
 }
 
@@ -165,6 +185,26 @@ func anomalies(c *whorlv1.Connection) string {
 		texts = append(texts, a.GetDescription())
 	}
 	return strings.Join(texts, "; ")
+}
+
+// anomalyRules names the rules, each once.
+func anomalyRules(c *whorlv1.Connection) string {
+	var rules []string
+	for _, a := range c.GetAnomalies() {
+		if !slices.Contains(rules, a.GetRule()) {
+			rules = append(rules, a.GetRule())
+		}
+	}
+	return strings.Join(rules, " ")
+}
+
+// tableMatches names the entries, as source/entry.
+func tableMatches(c *whorlv1.Connection) string {
+	var entries []string
+	for _, m := range c.GetTableMatches() {
+		entries = append(entries, m.GetSource()+"/"+m.GetEntry())
+	}
+	return strings.Join(entries, " ")
 }
 
 // stamp is the JSON form of a time without quotes, "" for none.

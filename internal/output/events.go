@@ -8,18 +8,19 @@ import (
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
 
-// Event is one step of a watch, as client.Event is: an eviction, a gap or, with
-// neither, a heartbeat.
+// Event is one step of a watch, as client.Event is: an eviction, a discovery, a
+// gap or, with none of them, a heartbeat.
 type Event struct {
-	Eviction *whorlv1.Eviction
-	Gap      *whorlv1.Gap
-	Cursor   string
+	Eviction  *whorlv1.Eviction
+	Discovery *whorlv1.Discovery
+	Gap       *whorlv1.Gap
+	Cursor    string
 	// ServerTime and Backlog are those of a heartbeat.
 	ServerTime time.Time
 	Backlog    uint64
 }
 
-// Events is the Kind of a watch. Gaps and heartbeats have no row in a table, a
+// Events is the Kind of a watch. All but evictions have no row in a table, a
 // compact line or a CSV file: show Event.Remark there.
 func Events(clock Clock) Kind[Event] {
 	columns := []Column[Event]{
@@ -63,16 +64,27 @@ func cause(e Event) string {
 	return Word(e.Eviction.GetCause())
 }
 
-// Remark is what people are told of a gap or a heartbeat: a line that starts
-// with #. It is "" for an eviction.
+// Remark is what people are told of a discovery, a gap or a heartbeat: a line
+// that starts with #. It is "" for an eviction.
 func (e Event) Remark() string {
 	switch {
 	case e.Gap != nil:
 		return gapRemark(e.Gap)
+	case e.Discovery != nil:
+		return discoveryRemark(e.Discovery)
 	case e.Eviction != nil:
 		return ""
 	}
 	return fmt.Sprintf("# %s  cursor %s, %s behind", e.ServerTime.UTC().Format(time.RFC3339), e.Cursor, Number(e.Backlog))
+}
+
+func discoveryRemark(d *whorlv1.Discovery) string {
+	where := "live"
+	if n := d.GetEvictionSequence(); n > 0 {
+		where = "evicted as " + Number(n)
+	}
+	return fmt.Sprintf("# FOUND LATER (%s) %s: %s  %s, %s", Word(d.GetAnomaly().GetSeverity()), d.GetAnomaly().GetRule(),
+		d.GetAnomaly().GetDescription(), d.GetConnection().GetId(), where)
 }
 
 func gapRemark(g *whorlv1.Gap) string {
@@ -83,13 +95,14 @@ func gapRemark(g *whorlv1.Gap) string {
 		Number(g.GetFirstLostSequence()), Number(g.GetLastLostSequence()))
 }
 
-// eventSchema is that of an eviction with a cursor, of a gap and of a heartbeat
-// together.
+// eventSchema is that of an eviction with a cursor, of a discovery, of a gap and
+// of a heartbeat together.
 func eventSchema() *Schema {
 	s := schemaOf((&whorlv1.Eviction{}).ProtoReflect().Descriptor())
 	gap := schemaOf((&whorlv1.Gap{}).ProtoReflect().Descriptor())
 	gap.add("unknown", &Schema{})
 	s.add("gap", gap)
+	s.add("discovery", schemaOf((&whorlv1.Discovery{}).ProtoReflect().Descriptor()))
 	for _, name := range []string{"cursor", "server_time", "backlog"} {
 		s.add(name, &Schema{})
 	}
@@ -112,11 +125,14 @@ func appendGap(dst []byte, g *whorlv1.Gap, sel *Selection) []byte {
 	return append(dst, '}')
 }
 
-// appendEvent appends one of the three objects of a watch.
+// appendEvent appends one of the four objects of a watch.
 func appendEvent(dst []byte, e Event, sel *Selection) []byte {
 	dst = append(dst, '{')
 	if e.Eviction != nil {
 		dst = appendFields(dst, e.Eviction.ProtoReflect(), sel)
+	}
+	if inner, ok := sel.has("discovery"); ok && e.Discovery != nil {
+		dst = appendMessage(appendKey(dst, "discovery"), e.Discovery.ProtoReflect(), inner)
 	}
 	if inner, ok := sel.has("gap"); ok && e.Gap != nil {
 		dst = appendGap(appendKey(dst, "gap"), e.Gap, inner)
@@ -124,7 +140,7 @@ func appendEvent(dst []byte, e Event, sel *Selection) []byte {
 	if _, ok := sel.has("cursor"); ok && e.Cursor != "" {
 		dst = appendString(appendKey(dst, "cursor"), e.Cursor)
 	}
-	if e.Eviction == nil && e.Gap == nil {
+	if e.Eviction == nil && e.Gap == nil && e.Discovery == nil {
 		if _, ok := sel.has("server_time"); ok {
 			dst = appendTime(appendKey(dst, "server_time"), e.ServerTime)
 		}

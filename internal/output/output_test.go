@@ -68,7 +68,7 @@ func TestConnectionJSON(t *testing.T) {
 		`{"value":"b","seen_at":"2026-11-22T12:00:01.250000000Z","packet_num":5,"probe_id":"p"}],"total_count":2},` +
 		`"ja4t":{"events":[{"value":"64240_2-4-8-1-3_1460_7","seen_at":"2026-11-22T12:00:01.250000000Z","packet_num":4,"probe_id":"p"}],"total_count":1}},` +
 		`"primary_fingerprint":{"type":"ja4","value":"b"},"identified_app":"Chromium \"Browser\"\n","is_known_bad":true,"is_new":true,"mss_value":0,` +
-		`"anomalies":[{"description":"odd","severity":"high","packet_num":0}]}` + "\n"
+		`"anomalies":[{"description":"odd","severity":"high","packet_num":0}],"mtu_estimate":0}` + "\n"
 	if got := shown(t, Connections(Clock{}), Options{Format: JSONL}, connection()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -83,7 +83,7 @@ func TestEventJSON(t *testing.T) {
 		Event{Gap: gap, Cursor: "7f3a9c.10316"},
 		Event{Cursor: "7f3a9c.10320", ServerTime: moment, Backlog: 3})
 	want := `{"sequence":8812,"cause":"idle","evicted_at":"2026-11-22T12:00:01.250000000Z","connection":{"id":"x","src_port":0,"dst_port":0,` +
-		`"packet_count":0,"byte_count":0,"src_packet_count":0,"src_byte_count":0,"is_known_bad":false,"is_new":false,"mss_value":0,"network":"berlin"},"cursor":"7f3a9c.8812"}` + "\n" +
+		`"packet_count":0,"byte_count":0,"src_packet_count":0,"src_byte_count":0,"is_known_bad":false,"is_new":false,"mss_value":0,"network":"berlin","mtu_estimate":0},"cursor":"7f3a9c.8812"}` + "\n" +
 		`{"gap":{"cause":"slow_reader","lost_count":1204,"first_lost_sequence":9113,"last_lost_sequence":10316},"cursor":"7f3a9c.10316"}` + "\n" +
 		`{"cursor":"7f3a9c.10320","server_time":"2026-11-22T12:00:01.250000000Z","backlog":3}` + "\n"
 	if got != want {

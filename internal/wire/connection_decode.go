@@ -19,7 +19,8 @@ import (
 // What a Snapshot has and the message has not is zero: the number of the
 // eviction and what each observer saw of the initiator. Detail says which
 // histories are wanted: with Bare neither them nor observers and enrichment's
-// lists are read, with Newest only the newest event of each.
+// lists are read, with Newest only the newest event of each, with Histories all
+// but raw forms.
 //
 // It is for messages of this process. A message of somebody else is at worst
 // refused or misunderstood, never more.
@@ -100,6 +101,8 @@ func decodeNumber(f *field, s *tracker.Snapshot) {
 		s.New = f.n != 0
 	case connectionMSSValue:
 		s.MSSValue = uint32(f.n)
+	case connectionMTUEstimate:
+		s.MTUEstimate = uint32(f.n)
 	}
 }
 
@@ -132,6 +135,12 @@ func decodeBytes(f *field, d tracker.Detail, s *tracker.Snapshot) error {
 		s.TunnelIndicator = borrow(f.p)
 	case connectionSSHSessionType:
 		s.SSHSessionType = borrow(f.p)
+	case connectionSSHSessionHint:
+		s.SSHSessionHint = borrow(f.p)
+	case connectionTableMatches:
+		if d != tracker.Bare {
+			s.TableMatches, ok = decodeTableMatch(f.p, s.TableMatches)
+		}
 	case connectionAnomalies:
 		if d != tracker.Bare {
 			s.Anomalies, ok = decodeAnomaly(f.p, s.Anomalies)
@@ -327,11 +336,15 @@ func decodeEvent(p []byte, e *tracker.FingerprintEvent) bool {
 
 func decodeAnomaly(p []byte, as []tracker.Anomaly) ([]tracker.Anomaly, bool) {
 	as, a := add(as)
-	*a = tracker.Anomaly{}
+	return as, decodeAnomalyInto(p, a)
+}
+
+func decodeAnomalyInto(p []byte, a *tracker.Anomaly) bool {
+	*a = tracker.Anomaly{Evidence: a.Evidence[:0]}
 	for len(p) > 0 {
 		f, rest, ok := nextField(p)
 		if !ok {
-			return as, false
+			return false
 		}
 		p = rest
 		switch {
@@ -343,13 +356,75 @@ func decodeAnomaly(p []byte, as []tracker.Anomaly) ([]tracker.Anomaly, bool) {
 			a.Severity = tracker.Severity(f.n)
 		case f.isBytes(4):
 			if a.RaisedAt, ok = unixTime(f.p); !ok {
-				return as, false
+				return false
 			}
 		case f.isVarint(5):
 			a.PacketNum = f.n
+		case f.isBytes(6):
+			if a.Evidence, ok = decodeEvidence(f.p, a.Evidence); !ok {
+				return false
+			}
 		}
 	}
-	return as, true
+	return true
+}
+
+func decodeTableMatch(p []byte, ms []tracker.TableMatch) ([]tracker.TableMatch, bool) {
+	ms, m := add(ms)
+	*m = tracker.TableMatch{Evidence: m.Evidence[:0]}
+	for len(p) > 0 {
+		f, rest, ok := nextField(p)
+		if !ok {
+			return ms, false
+		}
+		p = rest
+		switch {
+		case f.isBytes(1):
+			m.App = borrow(f.p)
+		case f.isVarint(2):
+			m.Bad = f.n != 0
+		case f.isBytes(3):
+			m.Note = borrow(f.p)
+		case f.isVarint(4):
+			m.Confidence = uint8(f.n)
+		case f.isBytes(5):
+			m.Entry = borrow(f.p)
+		case f.isBytes(6):
+			m.Source = borrow(f.p)
+		case f.isBytes(7):
+			if m.Evidence, ok = decodeEvidence(f.p, m.Evidence); !ok {
+				return ms, false
+			}
+		}
+	}
+	return ms, true
+}
+
+func decodeEvidence(p []byte, es []tracker.Evidence) ([]tracker.Evidence, bool) {
+	es, e := add(es)
+	*e = tracker.Evidence{}
+	for len(p) > 0 {
+		f, rest, ok := nextField(p)
+		if !ok {
+			return es, false
+		}
+		p = rest
+		switch {
+		case f.isBytes(1):
+			e.Type, _ = parseType(f.p)
+		case f.isBytes(2):
+			e.Value = borrow(f.p)
+		case f.isVarint(3):
+			e.PacketNum = f.n
+		case f.isBytes(4):
+			e.Probe = borrow(f.p)
+		case f.isBytes(5):
+			if e.SeenAt, ok = unixTime(f.p); !ok {
+				return es, false
+			}
+		}
+	}
+	return es, true
 }
 
 func decodeObserver(p []byte, os []tracker.Observer) ([]tracker.Observer, bool) {

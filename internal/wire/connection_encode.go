@@ -119,7 +119,7 @@ func (p Projection) Append(dst []byte, s *tracker.Snapshot) []byte {
 			Src: s.Src, Dst: s.Dst, SrcPort: s.SrcPort, DstPort: s.DstPort, Protocol: s.Protocol,
 		})
 	}
-	return dst
+	return p.appendTables(dst, s)
 }
 
 func (p Projection) appendEnrichment(dst []byte, s *tracker.Snapshot) []byte {
@@ -143,8 +143,24 @@ func (p Projection) appendEnrichment(dst []byte, s *tracker.Snapshot) []byte {
 	}
 	if p.has(connectionAnomalies) {
 		for i := range s.Anomalies {
-			dst = appendAnomaly(dst, &s.Anomalies[i])
+			dst = appendAnomaly(dst, connectionAnomalies, &s.Anomalies[i])
 		}
+	}
+	return dst
+}
+
+// appendTables writes the fields of enrichment behind number 28.
+func (p Projection) appendTables(dst []byte, s *tracker.Snapshot) []byte {
+	if p.has(connectionTableMatches) {
+		for i := range s.TableMatches {
+			dst = appendTableMatch(dst, &s.TableMatches[i])
+		}
+	}
+	if p.has(connectionSSHSessionHint) {
+		dst = appendString(dst, connectionSSHSessionHint, s.SSHSessionHint)
+	}
+	if p.has(connectionMTUEstimate) {
+		dst = appendUint(dst, connectionMTUEstimate, uint64(s.MTUEstimate))
 	}
 	return dst
 }
@@ -260,8 +276,8 @@ func appendEvent(dst []byte, e *tracker.FingerprintEvent) []byte {
 	return finish(dst, start)
 }
 
-func appendAnomaly(dst []byte, a *tracker.Anomaly) []byte {
-	dst, start := open(dst, connectionAnomalies)
+func appendAnomaly(dst []byte, num uint64, a *tracker.Anomaly) []byte {
+	dst, start := open(dst, num)
 	dst = appendString(dst, 1, a.Description)
 	dst = appendString(dst, 2, a.Rule)
 	dst = appendUint(dst, 3, uint64(a.Severity))
@@ -269,7 +285,41 @@ func appendAnomaly(dst []byte, a *tracker.Anomaly) []byte {
 		dst = appendTime(dst, 4, a.RaisedAt)
 	}
 	dst = appendUint(dst, 5, a.PacketNum)
+	dst = appendEvidence(dst, 6, a.Evidence)
 	return finish(dst, start)
+}
+
+func appendTableMatch(dst []byte, m *tracker.TableMatch) []byte {
+	dst, start := open(dst, connectionTableMatches)
+	dst = appendString(dst, 1, m.App)
+	dst = appendBool(dst, 2, m.Bad)
+	dst = appendString(dst, 3, m.Note)
+	dst = appendUint(dst, 4, uint64(m.Confidence))
+	dst = appendString(dst, 5, m.Entry)
+	dst = appendString(dst, 6, m.Source)
+	dst = appendEvidence(dst, 7, m.Evidence)
+	return finish(dst, start)
+}
+
+// appendEvidence writes a list of Evidence as field num. Its type is a name, and
+// none when the evidence is no fingerprint.
+func appendEvidence(dst []byte, num uint64, es []tracker.Evidence) []byte {
+	for i := range es {
+		e := &es[i]
+		var start int
+		dst, start = open(dst, num)
+		if e.Type.Valid() {
+			dst = appendString(dst, 1, e.Type.String())
+		}
+		dst = appendString(dst, 2, e.Value)
+		dst = appendUint(dst, 3, e.PacketNum)
+		dst = appendString(dst, 4, e.Probe)
+		if e.SeenAt != 0 {
+			dst = appendTime(dst, 5, e.SeenAt)
+		}
+		dst = finish(dst, start)
+	}
+	return dst
 }
 
 func appendObserver(dst []byte, o *tracker.Observer) []byte {

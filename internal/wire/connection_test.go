@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -52,6 +53,18 @@ func randomSnapshot(r *rand.Rand) *tracker.Snapshot {
 		PacketCount: r.Uint64N(1000), ByteCount: r.Uint64(), SrcPacketCount: r.Uint64N(3), SrcByteCount: r.Uint64N(1e6),
 		ServerName: text("www.example.com"), IdentifiedApp: text("Chromium Browser"),
 		KnownBad: coin(), New: coin(), MSSValue: r.Uint32N(1461), TunnelIndicator: text("wireguard"), SSHSessionType: text("shell"),
+		SSHSessionHint: text("shell of another cipher"), MTUEstimate: r.Uint32N(1501) * r.Uint32N(2),
+	}
+	evidence := func() (es []tracker.Evidence) {
+		for range r.IntN(4) {
+			es = append(es, tracker.Evidence{Type: ja4.Type(r.IntN(ja4.NumTypes)), Value: text("t13d1516h2_8daaf6152771_02713d6af862"),
+				PacketNum: r.Uint64N(3), Probe: text("edge1"), SeenAt: testTime * int64(r.IntN(2))})
+		}
+		return es
+	}
+	for i := range r.IntN(4) {
+		s.TableMatches = append(s.TableMatches, tracker.TableMatch{App: text("IcedID"), Bad: coin(), Note: text("dropper"),
+			Confidence: uint8(r.IntN(101)), Entry: fmt.Sprint("entry-", i), Source: text("builtin"), Evidence: evidence()})
 	}
 	if t.Protocol == flow.TCP {
 		s.TCPState = tracker.TCPState(1 + r.IntN(3))
@@ -65,7 +78,7 @@ func randomSnapshot(r *rand.Rand) *tracker.Snapshot {
 	}
 	for range r.IntN(4) {
 		s.Observers = append(s.Observers, tracker.Observer{Probe: fmt.Sprint("edge", r.IntN(9)), PacketCount: r.Uint64N(9), ByteCount: r.Uint64(), FirstSeen: testTime, LastSeen: testTime + 5})
-		s.Anomalies = append(s.Anomalies, tracker.Anomaly{Description: "odd", Rule: "mss-tunnel", Severity: tracker.Severity(r.IntN(5)), RaisedAt: testTime * int64(r.IntN(2)), PacketNum: r.Uint64N(3)})
+		s.Anomalies = append(s.Anomalies, tracker.Anomaly{Description: "odd", Rule: "mss-tunnel", Severity: tracker.Severity(r.IntN(5)), RaisedAt: testTime * int64(r.IntN(2)), PacketNum: r.Uint64N(3), Evidence: evidence()})
 	}
 	for _, i := range r.Perm(ja4.NumTypes - 1)[:r.IntN(ja4.NumTypes)] {
 		h := tracker.History{Type: ja4.Type(1 + i), TotalCount: r.Uint64N(2000)}
@@ -106,8 +119,26 @@ func connectionOf(s *tracker.Snapshot) *whorlv1.Connection {
 	if t, v := s.PrimaryFingerprint(); t != 0 {
 		c.PrimaryFingerprint = &whorlv1.PrimaryFingerprint{Type: t.String(), Value: v}
 	}
+	evidence := func(es []tracker.Evidence) (out []*whorlv1.Evidence) {
+		for _, e := range es {
+			x := &whorlv1.Evidence{Value: e.Value, PacketNum: e.PacketNum, ProbeId: e.Probe}
+			if e.Type != 0 {
+				x.Type = e.Type.String()
+			}
+			if e.SeenAt != 0 {
+				x.SeenAt = timestampOf(e.SeenAt)
+			}
+			out = append(out, x)
+		}
+		return out
+	}
+	c.SshSessionHint, c.MtuEstimate = s.SSHSessionHint, s.MTUEstimate
+	for _, m := range s.TableMatches {
+		c.TableMatches = append(c.TableMatches, &whorlv1.TableMatch{App: m.App, IsBad: m.Bad, Note: m.Note,
+			Confidence: uint32(m.Confidence), Entry: m.Entry, Source: m.Source, Evidence: evidence(m.Evidence)})
+	}
 	for _, a := range s.Anomalies {
-		x := &whorlv1.Anomaly{Description: a.Description, Rule: a.Rule, Severity: whorlv1.Severity(a.Severity), PacketNum: a.PacketNum}
+		x := &whorlv1.Anomaly{Description: a.Description, Rule: a.Rule, Severity: whorlv1.Severity(a.Severity), PacketNum: a.PacketNum, Evidence: evidence(a.Evidence)}
 		if a.RaisedAt != 0 {
 			x.RaisedAt = timestampOf(a.RaisedAt)
 		}
@@ -213,6 +244,33 @@ func TestProjection(t *testing.T) {
 		}
 		if len(page.GetConnections()) != 2 || !proto.Equal(page.GetConnections()[1], want) {
 			t.Fatalf("field 1 has %d connections: %v", len(page.GetConnections()), page.GetConnections())
+		}
+	}
+}
+
+// A query copies no more than a projection needs, and as much as the tables of
+// known fingerprints need.
+func TestProjectionDetail(t *testing.T) {
+	for _, tc := range []struct {
+		view   whorlv1.ConnectionView
+		fields string
+		want   tracker.Detail
+	}{
+		{0, "", tracker.Full}, {whorlv1.ConnectionView_CONNECTION_VIEW_BASIC, "", tracker.Histories},
+		{0, "id uid src_ip dst_port protocol first_seen byte_count network tcp_state community_id", tracker.Bare},
+		{0, "id raw_fingerprints", tracker.Full}, {0, "fingerprints", tracker.Histories},
+		{whorlv1.ConnectionView_CONNECTION_VIEW_BASIC, "fingerprints raw_fingerprints", tracker.Newest},
+		{0, "id identified_app", tracker.Histories}, {0, "is_known_bad", tracker.Histories}, {0, "table_matches", tracker.Histories},
+		{0, "primary_fingerprint", tracker.Newest}, {0, "is_new", tracker.Newest}, {0, "mss_value", tracker.Newest},
+		{0, "tunnel_indicator", tracker.Newest}, {0, "ssh_session_type", tracker.Newest}, {0, "anomalies", tracker.Newest},
+		{0, "observers", tracker.Newest}, {0, "server_name", tracker.Newest}, {0, "ssh_session_hint", tracker.Newest}, {0, "mtu_estimate", tracker.Newest},
+	} {
+		p, err := NewProjection(tc.view, strings.Fields(tc.fields), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Detail(); got != tc.want {
+			t.Errorf("view %v, fields %q: detail %d, want %d", tc.view, tc.fields, got, tc.want)
 		}
 	}
 }
@@ -329,7 +387,7 @@ func TestDecodeDetail(t *testing.T) {
 	for _, tc := range []struct {
 		d                           tracker.Detail
 		histories, events, raw, obs int
-	}{{tracker.Bare, 0, 0, 0, 0}, {tracker.Newest, 1, 1, 0, 1}, {tracker.Full, 1, 2, 1, 1}} {
+	}{{tracker.Bare, 0, 0, 0, 0}, {tracker.Newest, 1, 1, 0, 1}, {tracker.Histories, 1, 2, 0, 1}, {tracker.Full, 1, 2, 1, 1}} {
 		if err := DecodeConnection(p, tc.d, &s); err != nil {
 			t.Fatal(err)
 		}
@@ -392,6 +450,7 @@ func FuzzDecodeEviction(f *testing.F) {
 	}
 	var e, again tracker.Eviction
 	f.Fuzz(func(t *testing.T, p []byte) {
+		fuzzguard.Watch(t)
 		if _, err := DecodeEviction(p, tracker.Full, &e); err != nil {
 			return
 		}

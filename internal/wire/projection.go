@@ -42,6 +42,9 @@ const (
 	connectionNetwork            = 26
 	connectionTCPState           = 27
 	connectionCommunityID        = 28
+	connectionTableMatches       = 29
+	connectionSSHSessionHint     = 30
+	connectionMTUEstimate        = 31
 
 	evictionSequence   = 1
 	evictionCause      = 2
@@ -52,7 +55,7 @@ const (
 // Projection says which parts of a connection are wanted. The zero Projection
 // wants all of it. Comparable.
 type Projection struct {
-	fields uint32 // bit n: field number n is wanted; 0 is every field
+	fields uint64 // bit n: field number n is wanted; 0 is every field
 	types  ja4.TypeSet
 	basic  bool
 }
@@ -144,18 +147,24 @@ func (p Projection) has(number int) bool { return p.fields == 0 || p.fields>>num
 // can be passed on as it is.
 func (p Projection) All() bool { return p == Projection{} }
 
-// Detail says how much of a connection a query has to copy for p.
+// newestFields are those that follow from the newest fingerprints, from
+// observers or from the server name, beside what Detail names.
+const newestFields = 1<<connectionFingerprints | 1<<connectionPrimaryFingerprint | 1<<connectionIsNew |
+	1<<connectionMSSValue | 1<<connectionTunnelIndicator | 1<<connectionSSHSessionType | 1<<connectionAnomalies |
+	1<<connectionObservers | 1<<connectionServerName | 1<<connectionSSHSessionHint | 1<<connectionMTUEstimate
+
+// Detail says how much of a connection a query has to copy for p. What the
+// tables of known fingerprints say follows from whole histories, so a basic view
+// needs them too, although it shows the newest values alone.
 func (p Projection) Detail() tracker.Detail {
 	switch {
-	case !p.basic && (p.has(connectionFingerprints) || p.has(connectionRawFingerprints)):
+	case p.has(connectionRawFingerprints) && !p.basic:
 		return tracker.Full
-	case p.has(connectionFingerprints):
+	case p.has(connectionFingerprints) && !p.basic,
+		p.has(connectionIdentifiedApp), p.has(connectionIsKnownBad), p.has(connectionTableMatches):
+		return tracker.Histories
+	case p.fields&newestFields != 0:
 		return tracker.Newest
-	}
-	for n := connectionPrimaryFingerprint; n <= connectionServerName; n++ {
-		if p.has(n) {
-			return tracker.Newest
-		}
 	}
 	return tracker.Bare
 }

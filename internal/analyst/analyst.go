@@ -1,0 +1,256 @@
+package analyst
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/whorl-net/whorl/internal/analyst/anomaly"
+	"github.com/whorl-net/whorl/internal/analyst/novelty"
+	"github.com/whorl-net/whorl/ja4"
+	"github.com/whorl-net/whorl/tracker"
+)
+
+// Config says what an Analyst looks for and how much it may remember. The zero
+// Config works.
+type Config struct {
+	// Rules are the rules in force; nil means anomaly.Builtin().
+	Rules *anomaly.Rules
+	// Learn is for how long, from its first packet on, a network is learned: what
+	// it shows first in this time makes nothing new. The time is that of packets;
+	// when the log has gone on for twice as long, learning is over, too, so that
+	// a first packet of a wrong clock does not make it last for ever. 0 learns
+	// nothing: every first sight is new.
+	Learn time.Duration
+	// NewTypes are the types whose first sight makes a connection new; 0 means
+	// novelty.DefaultTypes.
+	NewTypes ja4.TypeSet
+	// MaxFingerprints and MaxFingerprintBytes bound what is remembered of
+	// fingerprints; 0 is 131,072 and 64 MiB. The least recently seen leave.
+	MaxFingerprints     int
+	MaxFingerprintBytes int64
+	// MaxFindingBytes bounds what is kept of findings for connections that are
+	// live; 0 is 128 MiB. When it is full, new ones are counted only: first, at
+	// three quarters, anomalies of low and medium severity.
+	MaxFindingBytes int64
+	// Seed makes the hashes of keys unforeseeable; take the tracker's HashSeed.
+	// A restored state brings its own.
+	Seed uint64
+}
+
+func (c Config) withDefaults() Config {
+	if c.Rules == nil {
+		c.Rules = anomaly.Builtin()
+	}
+	if c.NewTypes == 0 {
+		c.NewTypes = novelty.DefaultTypes
+	}
+	if c.MaxFingerprints == 0 {
+		c.MaxFingerprints = 1 << 17
+	}
+	if c.MaxFingerprintBytes == 0 {
+		c.MaxFingerprintBytes = 64 << 20
+	}
+	if c.MaxFindingBytes == 0 {
+		c.MaxFindingBytes = 128 << 20
+	}
+	return c
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Learn < 0 || c.Learn > 366*24*time.Hour:
+		return fmt.Errorf("analyst: Learn is %v, want 0 to 366 days", c.Learn)
+	case c.NewTypes&^novelty.Types != 0:
+		return fmt.Errorf("analyst: NewTypes has types that are measurements (ja4l, ja4ls, ja4ssh) or optional")
+	case c.MaxFingerprints < 1 || c.MaxFingerprints > 1<<24:
+		return fmt.Errorf("analyst: MaxFingerprints is %d, want 1 to %d", c.MaxFingerprints, 1<<24)
+	case c.MaxFingerprintBytes < 4<<10:
+		return fmt.Errorf("analyst: MaxFingerprintBytes is %d, want 4096 or more", c.MaxFingerprintBytes)
+	case c.MaxFindingBytes < 4<<10:
+		return fmt.Errorf("analyst: MaxFindingBytes is %d, want 4096 or more", c.MaxFindingBytes)
+	}
+	return nil
+}
+
+// Analyst finds what is new and what is odd. Its methods are safe for
+// concurrent use; Take is called by one goroutine, in the order of the log.
+type Analyst struct {
+	cfg   Config
+	rules atomic.Pointer[anomaly.Rules] // in force
+	found store
+	tally tally
+
+	mu       sync.Mutex // guards what follows: Take holds it for one Output
+	position uint64     // of the newest entry that was taken as a whole
+	midway   bool       // the newest Output was not the last of its entry
+	networks map[string]*network
+	labels   map[string]string // of networks and probes, once each
+	memory   *novelty.Memory
+	engine   *anomaly.Engine
+	seed     uint64
+	waiting  []reload
+	// Of the event that is being taken.
+	event *tracker.Event
+	raise func(*anomaly.Raised)
+}
+
+// network is what is known of a network.
+type network struct {
+	label string
+	index int // in the order in which they came, from 0
+	// firstPacket and firstLog are when it was first heard of: by a packet's
+	// time, by the log's.
+	firstPacket, firstLog int64
+}
+
+// reload waits for the log to pass position.
+type reload struct {
+	rules    *anomaly.Rules
+	position uint64
+}
+
+// New returns an Analyst that knows nothing yet.
+func New(cfg Config) (*Analyst, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	a := &Analyst{cfg: cfg}
+	a.raise = a.take
+	a.clear(cfg.Seed)
+	return a, nil
+}
+
+// clear forgets everything. The caller holds mu, or is the only one to know a.
+func (a *Analyst) clear(seed uint64) {
+	rs := a.rules.Load()
+	if rs == nil {
+		rs = a.cfg.Rules
+	}
+	a.rules.Store(rs)
+	a.seed = seed
+	a.position, a.midway = 0, false
+	a.networks, a.labels = map[string]*network{}, map[string]string{}
+	a.memory = novelty.New(novelty.Config{
+		NewTypes: a.cfg.NewTypes, MaxEntries: a.cfg.MaxFingerprints, MaxBytes: a.cfg.MaxFingerprintBytes,
+	})
+	a.engine = anomaly.NewEngine(rs, seed)
+	a.found.clear(a.cfg.MaxFindingBytes)
+	a.tally.clear()
+}
+
+// Take reads one Output: all Outputs of a tracker, in order. For each departure
+// with findings amend, if not nil, is called with them, in order, and must not
+// block; what it is lent is valid during the call. The body of a departure says
+// already what Enrich finds; f is what comes on top.
+//
+// Outputs of entries that the restored state has seen already are passed over.
+func (a *Analyst) Take(o *tracker.Output, amend func(d *tracker.Departure, f *Findings)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if o.Position <= a.position {
+		return
+	}
+	for len(a.waiting) > 0 && !a.midway && o.Position > a.waiting[0].position {
+		a.use(a.waiting[0].rules)
+		a.waiting = a.waiting[1:]
+	}
+	for i := range o.Items {
+		switch it := &o.Items[i]; {
+		case it.Event != nil:
+			a.takeEvent(it.Event, o.LogTime)
+		case it.Departure != nil:
+			f := a.found.remove(it.Departure.UID)
+			if f != nil && amend != nil {
+				amend(it.Departure, f)
+			}
+		}
+	}
+	a.midway = !o.Last
+	if o.Last {
+		a.position = o.Position
+	}
+}
+
+func (a *Analyst) takeEvent(ev *tracker.Event, logTime int64) {
+	n := a.networks[ev.Network]
+	if n == nil {
+		n = &network{label: a.intern(ev.Network), index: len(a.networks), firstPacket: ev.Time, firstLog: logTime}
+		a.networks[n.label] = n
+	}
+	a.event = ev
+	if ev.Kind == tracker.Fingerprinted && a.memory.Saw(&novelty.Sight{
+		Network: n.label, Probe: a.intern(ev.Probe), Type: ev.Type, Value: ev.Value, UID: ev.UID, Key: ev.Key, Time: ev.Time,
+		Learning: ev.Time-n.firstPacket < int64(a.cfg.Learn) && logTime-n.firstLog < 2*int64(a.cfg.Learn),
+	}) {
+		a.found.markNew(ev.UID)
+		if x := a.engine.Novel(ev); x != nil {
+			a.take(x)
+		}
+	}
+	a.engine.Event(ev, n.index, a.raise)
+}
+
+// take keeps what the event that is being taken raised.
+func (a *Analyst) take(x *anomaly.Raised) {
+	c := a.tally.of(x.Rule.ID)
+	if x.Suppressed {
+		c.suppressed.Add(1)
+		return
+	}
+	switch a.found.add(a.event.UID, x.Anomaly) {
+	case kept:
+		c.raised.Add(1)
+	case full:
+		c.dropped.Add(1)
+	}
+}
+
+// intern returns a copy of a label, the same for equal ones. There are as many
+// as the tracker admits.
+func (a *Analyst) intern(label string) string {
+	if known, ok := a.labels[label]; ok {
+		return known
+	}
+	label = string([]byte(label))
+	a.labels[label] = label
+	return label
+}
+
+// maxWaiting bounds the reloads that wait for their position.
+const maxWaiting = 16
+
+// Reload puts rules in force for all entries behind position, and for Enrich
+// when the first of them is taken, at the latest. What an unchanged rule has
+// counted stays. A position that was taken already means now: behind the newest
+// entry. Of more than 16 that wait, the newest replaces the one before.
+func (a *Analyst) Reload(rs *anomaly.Rules, position uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.waiting) > 0 && a.waiting[len(a.waiting)-1].position >= position || len(a.waiting) >= maxWaiting {
+		a.waiting = a.waiting[:len(a.waiting)-1]
+	}
+	if position <= a.position && !a.midway {
+		a.waiting = nil
+		a.use(rs)
+		return
+	}
+	a.waiting = append(a.waiting, reload{rs, position})
+}
+
+func (a *Analyst) use(rs *anomaly.Rules) {
+	a.engine.Use(rs)
+	a.rules.Store(rs)
+}
+
+// Position returns the newest entry that was taken as a whole.
+func (a *Analyst) Position() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.position
+}
+
+// Rules returns the rules in force.
+func (a *Analyst) Rules() *anomaly.Rules { return a.rules.Load() }

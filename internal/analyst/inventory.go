@@ -1,0 +1,66 @@
+package analyst
+
+import (
+	"github.com/whorl-net/whorl/internal/analyst/anomaly"
+	"github.com/whorl-net/whorl/internal/analyst/novelty"
+)
+
+// Fingerprint is a fingerprint that a network has shown.
+type Fingerprint = novelty.Fingerprint
+
+// RuleStats are counters of one rule since the state was made.
+type RuleStats = anomaly.Stats
+
+// Stats says how much is remembered.
+type Stats struct {
+	// Rules are those in force, in their order.
+	Rules []RuleStats
+	// Fingerprints are remembered now, in FingerprintBytes; FingerprintsForgotten
+	// have left because there was no room.
+	Fingerprints          int
+	FingerprintBytes      int64
+	FingerprintsForgotten uint64
+	// Connections have findings, in FindingBytes.
+	Connections, FindingBytes int64
+	// NewLost counts connections that were new, but there was no room to note it.
+	NewLost uint64
+}
+
+// Stats returns counters and sizes.
+func (a *Analyst) Stats() Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := Stats{
+		Fingerprints: a.memory.Len(), FingerprintBytes: a.memory.Bytes(), FingerprintsForgotten: a.memory.Dropped(),
+		Connections: a.found.count.Load(), FindingBytes: a.found.bytes.Load(), NewLost: a.found.lost.Load(),
+	}
+	for _, r := range a.rules.Load().All() {
+		c := a.tally.of(r.ID)
+		rs := RuleStats{
+			ID: r.ID, Severity: r.Severity, Source: r.Source,
+			Raised: c.raised.Load(), Suppressed: c.suppressed.Load(), Dropped: c.dropped.Load(),
+		}
+		rs.Keys, rs.KeysEvicted = a.engine.Keys(r.ID)
+		s.Rules = append(s.Rules, rs)
+	}
+	return s
+}
+
+// Fingerprints returns up to most fingerprints for which match is true (nil:
+// all), in the order in which they were first seen, behind the page that
+// returned after; 0 begins. next is 0 on the last page. One that is remembered
+// during the whole walk appears exactly once. Take waits while match is asked.
+func (a *Analyst) Fingerprints(after uint64, most int, match func(f *Fingerprint) bool) (page []Fingerprint, next uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.memory.Page(after, most, match)
+}
+
+// Forget forgets the fingerprints for which match is true (nil: all) and returns
+// how many; with dry it only counts them. The next sight of one is its first. It
+// is not part of the log: a state saved before brings back what was forgotten.
+func (a *Analyst) Forget(match func(f *Fingerprint) bool, dry bool) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.memory.Forget(match, dry)
+}

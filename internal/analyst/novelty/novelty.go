@@ -1,0 +1,353 @@
+// Package novelty remembers which fingerprints a network has shown: the first
+// connection that showed each, when, and how many did since.
+//
+// A Memory is asked about every fingerprint in the order of the log and answers
+// whether it is the first of its kind. It holds a bounded number of entries and
+// bytes. When there is no room the least recently seen leaves, and what only
+// one connection showed leaves before what others showed too, so that somebody
+// who invents fingerprints pushes out inventions. What has left is new again.
+//
+// A Memory is a function of the calls, reads no clock, and is not safe for
+// concurrent use.
+package novelty
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/ja4"
+	"github.com/whorl-net/whorl/tracker"
+)
+
+// Types are the types that are remembered: those whose values come again. JA4L,
+// JA4LS and JA4SSH are measurements and hardly ever do.
+const Types = ja4.TypeSet(1<<ja4.TypeJA4 | 1<<ja4.TypeJA4S | 1<<ja4.TypeJA4H | 1<<ja4.TypeJA4X |
+	1<<ja4.TypeJA4T | 1<<ja4.TypeJA4TS | 1<<ja4.TypeJA4D | 1<<ja4.TypeJA4D6)
+
+// DefaultTypes are those of Types whose first sight says that a client, a device
+// or a certificate of a new kind has come. A server's answers (ja4s, ja4ts) vary
+// with who asks, and ja4t varies with the path.
+const DefaultTypes = ja4.TypeSet(1<<ja4.TypeJA4 | 1<<ja4.TypeJA4H | 1<<ja4.TypeJA4X | 1<<ja4.TypeJA4D | 1<<ja4.TypeJA4D6)
+
+// Config bounds a Memory. All fields are required.
+type Config struct {
+	// NewTypes are the types whose first sight counts as new.
+	NewTypes ja4.TypeSet
+	// MaxEntries bounds the entries, at least 1, and MaxBytes their size, values
+	// included, at least 4 KiB.
+	MaxEntries int
+	MaxBytes   int64
+}
+
+// entryBytes is what an entry takes beside its value: itself, its place in the
+// index and in the order.
+const entryBytes = 320
+
+// Sight is one fingerprint of one connection.
+type Sight struct {
+	// Network and Probe are labels that live as long as the Memory.
+	Network, Probe string
+	Type           ja4.Type
+	// Value is the fingerprint; it need not outlive the call.
+	Value string
+	UID   tracker.UID
+	Key   flow.Key
+	// Time is a packet time in Unix nanoseconds.
+	Time int64
+	// Learning says that a first sight now makes nothing new.
+	Learning bool
+}
+
+// Fingerprint is what is remembered of one.
+type Fingerprint struct {
+	Network string
+	Type    ja4.Type
+	// Value is as Remembered returns it.
+	Value string
+	// FirstSeen and LastSeen are packet times in Unix nanoseconds: the smallest
+	// and the greatest.
+	FirstSeen, LastSeen int64
+	// Connections counts those that showed it; one that shows it, another
+	// connection having shown it in between, counts again.
+	Connections uint64
+	// FirstUID, FirstKey and FirstProbe are of the connection that brought it.
+	FirstUID   tracker.UID
+	FirstKey   flow.Key
+	FirstProbe string
+	// Learned says that it came while its network was being learned.
+	Learned bool
+}
+
+// FirstID returns the Connection.id of the connection that brought it.
+func (f *Fingerprint) FirstID() string { return f.FirstKey.ID(f.Network) }
+
+// Remembered returns the part of a value that is remembered, and whether its
+// type is remembered at all: of a ja4h the first two parts, since the others are
+// hashes of cookies, of a ja4ts the first four, without the delays; of the
+// others everything.
+func Remembered(t ja4.Type, value string) (string, bool) {
+	switch {
+	case t == ja4.TypeJA4H:
+		return parts(value, 2), true
+	case t == ja4.TypeJA4TS:
+		return parts(value, 4), true
+	}
+	return value, Types.Has(t)
+}
+
+// parts returns the first n parts of a value.
+func parts(value string, n int) string {
+	for i := range len(value) {
+		if value[i] == '_' {
+			if n--; n == 0 {
+				return value[:i]
+			}
+		}
+	}
+	return value
+}
+
+type key struct {
+	network string
+	typ     ja4.Type
+	value   string
+}
+
+// entry is a Fingerprint and its place in a list.
+type entry struct {
+	Fingerprint
+	id         uint64 // rises with each entry made; 0: free
+	lastUID    tracker.UID
+	prev, next int32
+	shared     bool // in the list of those that several connections showed
+}
+
+// list is a doubly linked list of entries, by number; 0 is none.
+type list struct{ oldest, newest int32 }
+
+// place is an entry in the order in which entries were made. It is stale when
+// the slot has another id by now.
+type place struct {
+	id   uint64
+	slot int32
+}
+
+// Memory remembers fingerprints.
+type Memory struct {
+	cfg     Config
+	index   map[key]int32
+	slab    []entry // [0] is none
+	free    []int32
+	order   []place
+	once    list // shown by one connection
+	shared  list // shown by several; at most half of the bytes
+	shares  int64
+	bytes   int64
+	lastID  uint64
+	dropped uint64
+}
+
+// New returns an empty Memory.
+func New(cfg Config) *Memory {
+	return &Memory{cfg: cfg, index: map[key]int32{}, slab: make([]entry, 1)}
+}
+
+// Configure changes the limits and the types that count as new, from now on.
+// What is beyond the limits leaves.
+func (m *Memory) Configure(cfg Config) {
+	m.cfg = cfg
+	m.fit(0)
+}
+
+// Saw takes note of s and reports whether it makes its connection new: its value
+// is one that the network had not shown, its type counts, and the network is not
+// being learned.
+func (m *Memory) Saw(s *Sight) bool {
+	value, ok := Remembered(s.Type, s.Value)
+	if !ok {
+		return false
+	}
+	if i, known := m.index[key{s.Network, s.Type, value}]; known {
+		m.again(i, s)
+		return false
+	}
+	size := entryBytes + int64(len(value))
+	m.fit(size)
+	value = strings.Clone(value)
+	i := m.slot()
+	m.lastID++
+	m.slab[i] = entry{id: m.lastID, lastUID: s.UID, Fingerprint: Fingerprint{
+		Network: s.Network, Type: s.Type, Value: value, FirstSeen: s.Time, LastSeen: s.Time, Connections: 1,
+		FirstUID: s.UID, FirstKey: s.Key, FirstProbe: s.Probe, Learned: s.Learning,
+	}}
+	m.index[key{s.Network, s.Type, value}] = i
+	m.append(&m.once, i)
+	m.bytes += size
+	m.place(m.lastID, i)
+	return !s.Learning && m.cfg.NewTypes.Has(s.Type)
+}
+
+// again counts another sight of entry i.
+func (m *Memory) again(i int32, s *Sight) {
+	e := &m.slab[i]
+	e.FirstSeen, e.LastSeen = min(e.FirstSeen, s.Time), max(e.LastSeen, s.Time)
+	if e.lastUID != s.UID {
+		e.lastUID = s.UID
+		e.Connections++
+	}
+	m.unlink(i)
+	if e.Connections > 1 && !e.shared {
+		e.shared = true
+		m.shares += e.size()
+	}
+	m.append(m.listOf(e), i)
+	for m.shares > m.cfg.MaxBytes/2 {
+		old := m.shared.oldest
+		m.unlink(old)
+		m.slab[old].shared = false
+		m.shares -= m.slab[old].size()
+		m.append(&m.once, old)
+	}
+}
+
+func (e *entry) size() int64 { return entryBytes + int64(len(e.Value)) }
+
+func (m *Memory) listOf(e *entry) *list {
+	if e.shared {
+		return &m.shared
+	}
+	return &m.once
+}
+
+func (m *Memory) append(l *list, i int32) {
+	e := &m.slab[i]
+	e.prev, e.next = l.newest, 0
+	if l.newest == 0 {
+		l.oldest = i
+	} else {
+		m.slab[l.newest].next = i
+	}
+	l.newest = i
+}
+
+func (m *Memory) unlink(i int32) {
+	e := &m.slab[i]
+	l := m.listOf(e)
+	if e.prev == 0 {
+		l.oldest = e.next
+	} else {
+		m.slab[e.prev].next = e.next
+	}
+	if e.next == 0 {
+		l.newest = e.prev
+	} else {
+		m.slab[e.next].prev = e.prev
+	}
+}
+
+// fit makes room for one more entry of that size; 0 only keeps the limits.
+func (m *Memory) fit(size int64) {
+	more := 0
+	if size > 0 {
+		more = 1
+	}
+	for len(m.index) > 0 && (len(m.index)+more > m.cfg.MaxEntries || m.bytes+size > m.cfg.MaxBytes) {
+		i := m.once.oldest
+		if i == 0 {
+			i = m.shared.oldest
+		}
+		m.remove(i)
+		m.dropped++
+	}
+}
+
+func (m *Memory) remove(i int32) {
+	m.unlink(i)
+	e := &m.slab[i]
+	delete(m.index, key{e.Network, e.Type, e.Value})
+	m.bytes -= e.size()
+	if e.shared {
+		m.shares -= e.size()
+	}
+	*e = entry{}
+	m.free = append(m.free, i)
+}
+
+func (m *Memory) slot() int32 {
+	if n := len(m.free); n > 0 {
+		i := m.free[n-1]
+		m.free = m.free[:n-1]
+		return i
+	}
+	m.slab = append(m.slab, entry{})
+	return int32(len(m.slab) - 1)
+}
+
+// place appends to the order, and takes stale places out of it when they are
+// the most.
+func (m *Memory) place(id uint64, slot int32) {
+	m.order = append(m.order, place{id, slot})
+	if len(m.order) < 1024 || len(m.order) < 2*len(m.index) {
+		return
+	}
+	m.order = slices.DeleteFunc(m.order, func(p place) bool { return m.slab[p.slot].id != p.id })
+}
+
+// Page returns up to most fingerprints for which match is true (nil: all), in
+// the order in which they were first seen, beginning behind the page that
+// returned after; 0 begins. next is 0 on the last page. Values are copies and
+// may be kept; f is lent to match.
+func (m *Memory) Page(after uint64, most int, match func(f *Fingerprint) bool) (page []Fingerprint, next uint64) {
+	i, found := slices.BinarySearchFunc(m.order, after, func(p place, id uint64) int {
+		switch {
+		case p.id < id:
+			return -1
+		case p.id > id:
+			return 1
+		}
+		return 0
+	})
+	if found {
+		i++
+	}
+	var last uint64
+	for _, p := range m.order[i:] {
+		e := &m.slab[p.slot]
+		if e.id != p.id || match != nil && !match(&e.Fingerprint) {
+			continue
+		}
+		if len(page) == most {
+			return page, last
+		}
+		page = append(page, e.Fingerprint)
+		last = p.id
+	}
+	return page, 0
+}
+
+// Forget removes those for which match is true (nil: all) and returns how many;
+// with dry it only counts them. What was forgotten is new when it is seen again.
+func (m *Memory) Forget(match func(f *Fingerprint) bool, dry bool) (n int) {
+	for _, p := range m.order {
+		e := &m.slab[p.slot]
+		if e.id != p.id || match != nil && !match(&e.Fingerprint) {
+			continue
+		}
+		n++
+		if !dry {
+			m.remove(p.slot)
+		}
+	}
+	return n
+}
+
+// Len returns how many fingerprints are remembered, and Dropped how many have
+// left because there was no room.
+func (m *Memory) Len() int { return len(m.index) }
+
+// Dropped returns how many fingerprints have left because there was no room.
+func (m *Memory) Dropped() uint64 { return m.dropped }
+
+// Bytes returns what the entries take.
+func (m *Memory) Bytes() int64 { return m.bytes }

@@ -1,0 +1,193 @@
+package hunt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/whorl-net/whorl/internal/enrich"
+	"github.com/whorl-net/whorl/internal/feed"
+	"github.com/whorl-net/whorl/internal/wire"
+	"github.com/whorl-net/whorl/tracker"
+)
+
+// search is one hunt.
+type search struct {
+	h        *Hunter
+	old, all *enrich.Tables // of before, and those in force
+	bad      *enrich.Tables // what condemns newly, alone
+	result   Result
+	found    []tracker.TableMatch
+	was      []tracker.TableMatch
+	full     tracker.Snapshot
+	body     []byte
+}
+
+// hunt looks for what c.NewBad condemns, first in the table and then in the feed:
+// a connection that leaves meanwhile is seen in one of them, and not announced in
+// both, since an eviction that is judged by the new tables says so itself.
+func (h *Hunter) hunt(ctx context.Context, c enrich.Change) (Result, error) {
+	bad, err := enrich.Compile(c.NewBad)
+	if err != nil {
+		return Result{}, fmt.Errorf("hunt: %w", err)
+	}
+	s := &search{h: h, old: c.Old, all: c.New, bad: bad, result: Result{Entries: len(c.NewBad)}}
+	h.add(Result{Entries: len(c.NewBad)})
+	if err := s.live(ctx); err != nil {
+		return s.result, err
+	}
+	if h.cfg.Settle != nil {
+		if err := h.cfg.Settle(ctx); err != nil {
+			return s.result, fmt.Errorf("hunt: wait for the feed: %w", err)
+		}
+	}
+	if err := s.held(ctx); err != nil {
+		return s.result, err
+	}
+	h.mu.Lock()
+	h.hunts++
+	h.mu.Unlock()
+	return s.result, nil
+}
+
+// add adds to the totals.
+func (h *Hunter) add(r Result) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := &h.total
+	t.Entries += r.Entries
+	t.Live += r.Live
+	t.Held += r.Held
+	t.Lost += r.Lost
+	t.Found += r.Found
+	t.Announced += r.Announced
+}
+
+// live walks the connections of the table.
+func (s *search) live(ctx context.Context) error {
+	var page []tracker.Snapshot
+	var at tracker.Cursor
+	for more := true; more; {
+		start := time.Now()
+		page, at, more = s.h.cfg.Live.Page(at, tracker.Histories, pageConnections, page)
+		before := s.result
+		for i := range page {
+			c := &page[i]
+			if !s.condemned(c) {
+				continue
+			}
+			if s.h.cfg.Live.GetUID(c.UID, tracker.Full, &s.full) {
+				c = &s.full // with its raw forms
+			}
+			if err := s.announce(ctx, c, 0); err != nil {
+				return err
+			}
+		}
+		s.result.Live += uint64(len(page))
+		if err := s.rest(ctx, start, before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// held walks the evictions of the feed that are there now.
+func (s *search) held(ctx context.Context) error {
+	var e tracker.Eviction
+	end := s.h.cfg.Journal.Newest().Sequence
+	r := s.h.cfg.Journal.ReadOldest()
+	for r.Cursor().Sequence < end {
+		start, before := time.Now(), s.result
+		b, err := r.Next(ctx, pageConnections, pageBytes)
+		if errors.Is(err, feed.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("hunt: read the feed at %s: %w", r.Cursor(), err)
+		}
+		if b.Gap != nil {
+			s.result.Lost += b.Gap.Count
+		}
+		for i := range b.Len() {
+			sequence := b.First + uint64(i)
+			if b.Discovery(i) || sequence > end {
+				continue
+			}
+			if _, err := wire.DecodeEviction(b.Event(i), tracker.Histories, &e); err != nil {
+				return fmt.Errorf("hunt: decode event %d of the feed: %w", sequence, err)
+			}
+			s.result.Held++
+			if e.Connection.KnownBad || !s.condemned(&e.Connection) {
+				continue // its eviction said so, or there is nothing to say
+			}
+			if _, err := wire.DecodeEviction(b.Event(i), tracker.Full, &e); err != nil {
+				return fmt.Errorf("hunt: decode event %d of the feed: %w", sequence, err)
+			}
+			if err := s.announce(ctx, &e.Connection, sequence); err != nil {
+				return err
+			}
+		}
+		if err := s.rest(ctx, start, before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// condemned reports whether c matches a new entry and was not condemned before;
+// s.found is then not empty.
+func (s *search) condemned(c *tracker.Snapshot) bool {
+	s.found = s.bad.Match(c, s.found[:0])
+	if len(s.found) == 0 {
+		return false
+	}
+	s.was = s.old.Match(c, s.was[:0])
+	for i := range s.was {
+		if s.was[i].Bad {
+			return false
+		}
+	}
+	s.result.Found++
+	return s.result.Announced < uint64(s.h.cfg.MaxDiscoveries)
+}
+
+// announce appends a discovery about c, which is condemned. eviction is the
+// sequence of its eviction, 0 while it is live.
+func (s *search) announce(ctx context.Context, c *tracker.Snapshot, eviction uint64) error {
+	m := &s.found[0]
+	now := s.h.cfg.Now()
+	d := wire.Discovery{DiscoveredAt: now, Anomaly: s.h.cfg.Anomaly(m), EvictionSequence: eviction}
+	d.Anomaly.Evidence = m.Evidence
+	for _, e := range m.Evidence {
+		// A combination is complete with its newest part.
+		if e.SeenAt >= d.Anomaly.RaisedAt {
+			d.Anomaly.RaisedAt, d.Anomaly.PacketNum = e.SeenAt, e.PacketNum
+		}
+	}
+	s.all.Apply(c)
+	d.Connection = *c
+	s.body = wire.AppendDiscovery(s.body[:0], &d)
+	if _, err := s.h.cfg.Journal.AppendDiscovery(ctx, now, s.body); err != nil {
+		return fmt.Errorf("hunt: announce %s: %w", c.ID(), err)
+	}
+	s.result.Announced++
+	return nil
+}
+
+// rest counts what was done since before, and sleeps so long that the hunt stays
+// within its share.
+func (s *search) rest(ctx context.Context, start time.Time, before Result) error {
+	s.h.add(Result{
+		Live: s.result.Live - before.Live, Held: s.result.Held - before.Held, Lost: s.result.Lost - before.Lost,
+		Found: s.result.Found - before.Found, Announced: s.result.Announced - before.Announced,
+	})
+	share := time.Duration(s.h.cfg.Share)
+	pause := time.Since(start) * (100 - share) / share
+	select {
+	case <-time.After(min(pause, time.Second)):
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("hunt: %w", context.Cause(ctx))
+	}
+}
