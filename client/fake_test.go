@@ -263,8 +263,15 @@ func mustReporter(t *testing.T, c *Client, cfg ReporterConfig) *Reporter {
 // balanced checks the law of ReporterStats.
 func balanced(t *testing.T, s ReporterStats) {
 	t.Helper()
-	if sum := s.DurablePackets + s.HeldPackets + s.LostPackets + s.RejectedPackets + s.ForgottenPackets; sum != s.Packets {
+	lost := uint64(0)
+	for _, n := range s.LostByReason {
+		lost += n
+	}
+	if lost != s.LostPackets {
+		t.Errorf("%d packets lost, by reason %v", s.LostPackets, s.LostByReason)
+	}
+	if sum := s.DurablePackets + s.HeldPackets + s.LostPackets + s.RejectedPackets + s.ForgottenPackets; sum != s.Packets+s.ResumedPackets {
 		t.Errorf("%d packets reported, but %d durable + %d held + %d lost + %d rejected + %d forgotten = %d",
-			s.Packets, s.DurablePackets, s.HeldPackets, s.LostPackets, s.RejectedPackets, s.ForgottenPackets, sum)
+			s.Packets+s.ResumedPackets, s.DurablePackets, s.HeldPackets, s.LostPackets, s.RejectedPackets, s.ForgottenPackets, sum)
 	}
 }

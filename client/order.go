@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -45,8 +46,9 @@ func at(sequence uint64, messageCursor string) string {
 	return epoch + "." + strconv.FormatUint(sequence, 10)
 }
 
-// eviction takes the next sequence and returns the cursor behind it.
-func (o *feedOrder) eviction(sequence uint64, messageCursor string) (string, error) {
+// event takes the next sequence, of an eviction or a discovery, and returns the
+// cursor behind it.
+func (o *feedOrder) event(sequence uint64, messageCursor string) (string, error) {
 	if err := o.sameEpoch(messageCursor); err != nil {
 		return "", err
 	}
@@ -63,10 +65,17 @@ func (o *feedOrder) gap(g *whorlv1.Gap, resp *whorlv1.WatchResponse) (string, er
 	if g.GetCause() == whorlv1.GapCause_GAP_CAUSE_NEW_EPOCH {
 		o.epoch, _, _ = splitCursor(resp.GetCursor())
 		o.known = false
-		if len(resp.GetEvictions()) > 0 {
-			return at(resp.GetEvictions()[0].GetSequence()-1, resp.GetCursor()), nil
+		first := uint64(math.MaxUint64)
+		if evictions := resp.GetEvictions(); len(evictions) > 0 {
+			first = evictions[0].GetSequence()
 		}
-		return resp.GetCursor(), nil
+		if discoveries := resp.GetDiscoveries(); len(discoveries) > 0 {
+			first = min(first, discoveries[0].GetSequence())
+		}
+		if first == math.MaxUint64 {
+			return resp.GetCursor(), nil
+		}
+		return at(first-1, resp.GetCursor()), nil
 	}
 	if err := o.sameEpoch(resp.GetCursor()); err != nil {
 		return "", err

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"time"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/spool"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
@@ -18,22 +20,30 @@ import (
 // Defaults of a ReporterConfig.
 const (
 	DefaultBufferBytes    = 64 << 20
+	DefaultSpoolMaxBytes  = spool.DefaultMaxBytes
+	DefaultSpoolAfter     = time.Second
 	DefaultReportInterval = 5 * time.Second
 )
 
-// MinBufferBytes holds a few of the largest batches a probe cuts.
-const MinBufferBytes = 256 << 10
+// MinBufferBytes holds a few of the largest batches a probe cuts, MinSpoolBytes
+// a few segments.
+const (
+	MinBufferBytes = 256 << 10
+	MinSpoolBytes  = spool.MinMaxBytes
+)
 
 // FullPolicy says what Report does when the buffer is full.
 type FullPolicy uint8
 
 const (
 	// Block makes Report wait for room: nothing is lost, and whoever reads the
-	// packets waits. For files.
+	// packets waits. For files. A spool is then written only while the
+	// collector is away.
 	Block FullPolicy = iota
 	// DropOldest replaces the oldest whole batches that were never sent by one
 	// Lost record, which takes their numbers and says how many packets and
-	// bytes they held. For live traffic, which does not wait.
+	// bytes they held. For live traffic, which does not wait; for a spool that
+	// works it waits up to a second.
 	DropOldest
 )
 
@@ -60,6 +70,21 @@ type ReporterConfig struct {
 	// 64 MiB, less than 256 KiB is refused. Full says what happens beyond.
 	BufferBytes int
 	Full        FullPolicy
+	// SpoolDir, when not empty, keeps what cannot be acknowledged soon in this
+	// directory, one for each probe: when the buffer is half full, what is older
+	// than SpoolAfter, and all that is held when Run ends. It is written
+	// in groups with one fsync each. A Reporter made later on the same
+	// directory, after a crash too, goes on with the session and sends it.
+	// A healthy collector acknowledges sooner and then nothing is written but
+	// how far the numbering has come.
+	SpoolDir string
+	// SpoolMaxBytes bounds the directory; 0 is 1 GiB, less than 1 MiB is
+	// refused. Beyond, Full says what happens: Block waits, DropOldest gives the
+	// oldest segment (up to 4 MiB of batches) up as one Lost record.
+	SpoolMaxBytes int64
+	// SpoolAfter is the age at which a batch is written; 0 is 1 s. It bounds
+	// what is lost when the process is killed.
+	SpoolAfter time.Duration
 	// MustConnect makes Run fail when its first attempt to connect does,
 	// instead of trying for as long as it takes.
 	MustConnect bool
@@ -72,9 +97,12 @@ type ReporterConfig struct {
 	// OnTaken, when not nil, is called when another session is found to hold
 	// the probe id: Run waits up to patience for it. OnBack is called when the
 	// collector welcomes this probe after an attempt failed or a stream was cut,
-	// with the time since. Both are called from Run and must not block.
+	// with the time since. OnSpool is called when the spool cannot be written
+	// (err is why: batches stay in memory, what is full loses its oldest) and,
+	// with nil, when it can be again. All are called from Run and must not block.
 	OnTaken func(patience time.Duration)
 	OnBack  func(away time.Duration)
+	OnSpool func(err error)
 	// Logger takes the place of the client's.
 	Logger *slog.Logger
 }
@@ -89,17 +117,27 @@ type Counters struct {
 }
 
 // ReporterStats says what became of the batches given to Report. At any time
-// Packets = DurablePackets + HeldPackets + LostPackets + RejectedPackets +
-// ForgottenPackets.
+// Packets + ResumedPackets = DurablePackets + HeldPackets + LostPackets +
+// RejectedPackets + ForgottenPackets.
 type ReporterStats struct {
 	// Batches, Packets and Bytes (as captured) were given to Report.
 	Batches, Packets, Bytes uint64
+	// ResumedPackets were found in the spool when the Reporter was made, those
+	// that an earlier one had given up included.
+	ResumedPackets uint64
 	// DurablePackets the collector has acknowledged as durable.
 	DurablePackets uint64
 	// HeldBatches, HeldPackets and HeldBytes (encoded) wait for that.
 	HeldBatches, HeldPackets, HeldBytes uint64
-	// LostBatches and LostPackets were given up because the buffer was full.
+	// SpooledPackets are those of HeldPackets that are in the spool, and
+	// SpoolBytes what it takes on disk.
+	SpooledPackets, SpoolBytes uint64
+	// LostBatches and LostPackets were given up. LostByReason are the packets
+	// by the reason that their Lost records say: "ring-full", "spool-full",
+	// "spool-damaged", "shutdown"; "crash" records count no packets, for nobody
+	// knows what was in memory. Nil when nothing was lost.
 	LostBatches, LostPackets uint64
+	LostByReason             map[string]uint64
 	// RejectedBatches and RejectedPackets the collector refused for good.
 	RejectedBatches, RejectedPackets uint64
 	// ForgottenPackets were acknowledged as durable by a collector that came
@@ -141,32 +179,47 @@ type Reporter struct {
 	window  window          // what the stream of now may have under way
 	drain   time.Time       // when not zero: end the stream when all is acknowledged, or then
 	scratch []byte          // encoding buffer of Report
+
+	spool      *spool.Spool  // nil without one
+	spillSoon  chan struct{} // capacity 1: there may be something to write to the spool
+	spoolError error         // why it could not be written last, nil when it could; guarded by mu
+	settled    bool          // the spool is closed; guarded by mu
 }
 
 // Reporter makes a Reporter that reports through c, which should be dialled
 // WithLazy unless the collector must be there. The caller keeps c and closes it
-// after Run has returned.
+// after Run has returned. With a spool it fails when that cannot be used, see
+// SpoolInUse, and holds it until Run has returned, or Close if Run is never
+// called.
 func (c *Client) Reporter(cfg ReporterConfig) (*Reporter, error) {
 	if err := cfg.setDefaults(c); err != nil {
 		return nil, fmt.Errorf("reporter: %w", err)
 	}
-	session := make([]byte, 16)
-	rand.Read(session) // never fails
 	kind := whorlv1.SessionKind_SESSION_KIND_REPLAY
 	if cfg.Live {
 		kind = whorlv1.SessionKind_SESSION_KIND_LIVE
 	}
-	return &Reporter{
+	r := &Reporter{
 		client: c, cfg: cfg, log: cfg.Logger,
 		hello: &whorlv1.Hello{
-			ProbeId: cfg.ProbeID, SessionId: session, ProbeVersion: cfg.Version, Hostname: cfg.Hostname,
+			ProbeId: cfg.ProbeID, ProbeVersion: cfg.Version, Hostname: cfg.Hostname,
 			Interfaces: cfg.Interfaces, Labels: cfg.Labels, Network: cfg.Network, Kind: kind, SchemaVersion: 1,
 		},
-		wake: make(chan struct{}, 1),
-		done: make(chan struct{}),
-		room: make(chan struct{}),
-		ring: ring{maxBytes: cfg.BufferBytes, next: 1},
-	}, nil
+		wake:      make(chan struct{}, 1),
+		spillSoon: make(chan struct{}, 1),
+		done:      make(chan struct{}),
+		room:      make(chan struct{}),
+		ring:      ring{maxBytes: cfg.BufferBytes, next: 1},
+	}
+	if cfg.SpoolDir != "" {
+		if err := r.openSpool(); err != nil {
+			return nil, fmt.Errorf("reporter: %w", err)
+		}
+		return r, nil
+	}
+	r.hello.SessionId = make([]byte, 16)
+	rand.Read(r.hello.SessionId) // never fails
+	return r, nil
 }
 
 func (cfg *ReporterConfig) setDefaults(c *Client) error {
@@ -195,11 +248,20 @@ func (cfg *ReporterConfig) setDefaults(c *Client) error {
 	if cfg.OnTaken == nil {
 		cfg.OnTaken = func(time.Duration) {}
 	}
+	if cfg.OnSpool == nil {
+		cfg.OnSpool = func(error) {}
+	}
+	if cfg.SpoolAfter == 0 {
+		cfg.SpoolAfter = DefaultSpoolAfter
+	}
 	if cfg.OnBack == nil {
 		cfg.OnBack = func(time.Duration) {}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = c.opts.logger
+	}
+	if cfg.SpoolAfter < 0 {
+		return fmt.Errorf("a spool that is written after %v: want more than 0", cfg.SpoolAfter)
 	}
 	if cfg.BufferBytes < MinBufferBytes {
 		return fmt.Errorf("a buffer of %d bytes is too small, want at least %d", cfg.BufferBytes, MinBufferBytes)
@@ -225,21 +287,30 @@ func (r *Reporter) Report(ctx context.Context, b *flow.Batch) error {
 	b.Sequence = 0 // it is written in front, once it is known
 	body := wire.AppendBatch(r.scratch[:0], b)
 	r.scratch = body[:0]
+	var patience time.Time
 	for size := len(body) + frameBytes; !r.ring.fits(size); {
 		if r.cfg.Full == DropOldest {
+			if r.spillingLocked(&patience) {
+				r.scratch = nil // ours while we wait
+				if err := r.waitSpoolLocked(ctx, patience); err != nil {
+					return err
+				}
+				continue
+			}
 			gone, ok := r.ring.giveUp()
 			if !ok {
 				break // what is held is on its way: give up this one
 			}
-			r.loseLocked(gone)
+			r.loseLocked(gone, reasonRingFull)
 			continue
 		}
+		r.spill()
 		r.scratch = nil // ours while we wait
 		if err := r.waitLocked(ctx); err != nil {
 			return err
 		}
 	}
-	h := held{first: r.ring.next, last: r.ring.next, packets: packets, bytes: bytes}
+	h := held{first: r.ring.next, last: r.ring.next, packets: packets, bytes: bytes, at: time.Now()}
 	b.Sequence = h.first
 	r.stats.Batches++
 	r.stats.Packets += packets
@@ -249,11 +320,12 @@ func (r *Reporter) Report(ctx context.Context, b *flow.Batch) error {
 		r.ring.push(h)
 		r.stats.HeldPackets += packets
 	} else {
-		r.ring.pushLost(h)
+		r.ring.pushLost(h, reasonRingFull)
 		r.stats.HeldPackets += packets
-		r.loseLocked(h)
+		r.loseLocked(h, reasonRingFull)
 	}
 	r.signal()
+	r.spill()
 	return nil
 }
 
@@ -282,14 +354,30 @@ func (r *Reporter) waitLocked(ctx context.Context) error {
 	return errors.Join(err, r.openLocked())
 }
 
-// loseLocked counts a batch that was held and is not any more.
-func (r *Reporter) loseLocked(gone held) {
+// loseLocked counts what was held and is not any more.
+func (r *Reporter) loseLocked(gone held, reason string) {
 	if r.stats.LostBatches == 0 {
-		r.log.Warn("buffer full: the oldest batches are given up and counted", "probe", r.cfg.ProbeID, "bytes", r.cfg.BufferBytes)
+		r.log.Warn("batches are given up and counted", "probe", r.cfg.ProbeID, "reason", reason, "bytes", r.cfg.BufferBytes)
 	}
-	r.stats.LostBatches++
-	r.stats.LostPackets += gone.packets
+	n := uint64(1)
+	if gone.stored != nil {
+		n = gone.stored.Batches
+	}
+	r.countLostLocked(n, gone.packets, reason)
 	r.stats.HeldPackets -= gone.packets
+}
+
+// countLostLocked notes batches that were given up.
+func (r *Reporter) countLostLocked(batches, packets uint64, reason string) {
+	r.stats.LostBatches += batches
+	r.stats.LostPackets += packets
+	if packets == 0 {
+		return
+	}
+	if r.stats.LostByReason == nil {
+		r.stats.LostByReason = make(map[string]uint64)
+	}
+	r.stats.LostByReason[reason] += packets
 }
 
 // signal tells the stream that there may be something to send.
@@ -327,8 +415,13 @@ func (r *Reporter) Stats() ReporterStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.stats
-	s.HeldBatches = uint64(r.ring.batches())
-	s.HeldBytes = uint64(r.ring.size)
+	s.HeldBatches = r.ring.batches()
+	s.HeldBytes = uint64(r.ring.size) + r.ring.storedBytes
+	s.LostByReason = maps.Clone(s.LostByReason)
+	if r.spool != nil {
+		s.SpooledPackets = r.ring.onDisk()
+		s.SpoolBytes = uint64(r.spool.Size())
+	}
 	return s
 }
 

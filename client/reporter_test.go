@@ -372,7 +372,7 @@ func TestReporterSendsReports(t *testing.T) {
 		got := s.reports[3]
 		want := &whorlv1.ProbeReport{ProbeTime: got.GetProbeTime(), PacketsReceived: 11, PacketsDroppedKernel: 2,
 			PacketsDroppedInterface: 3, PacketsDroppedProbe: 4, PacketsUndecodable: 5, PacketsUntracked: 6,
-			PacketsReported: 9, SpoolCapacityBytes: DefaultBufferBytes}
+			PacketsReported: 9, PacketsAcknowledged: 9, SpoolCapacityBytes: DefaultBufferBytes}
 		if !proto.Equal(got, want) {
 			t.Errorf("report %v, want %v", got, want)
 		}

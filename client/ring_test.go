@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/whorl-net/whorl/internal/spool"
 )
 
 // The ring against an obvious model: a list of sequences with what became of
@@ -39,7 +41,7 @@ func TestRingAgainstModel(t *testing.T) {
 					return
 				}
 				model[h.first].lost = true
-				r.pushLost(h)
+				r.pushLost(h, reasonRingFull)
 			},
 			"take": func(t *rapid.T) {
 				if len(r.queued) == 0 {
@@ -127,5 +129,50 @@ func TestBackoff(t *testing.T) {
 	b.reset()
 	if d := b.delay(); d > minBackoff {
 		t.Errorf("delay after reset %v, want at most %v", d, minBackoff)
+	}
+}
+
+// A run that grew while it was being read is read again: what was written behind
+// it meanwhile must not be taken for read.
+func TestRingLoadsOnlyTheRunThatWasRead(t *testing.T) {
+	sp, _, err := spool.Open(t.TempDir(), spool.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sp.Close(1, 1, nil)
+	r := ring{maxBytes: 1000, next: 1}
+	spill := func() {
+		var group []spool.Record
+		r.unspooled(func(h *held) bool {
+			h.writing = true
+			group = append(group, spool.Record{First: h.first, Last: h.last, Packets: h.packets, Body: h.body})
+			return true
+		})
+		ranges, err := sp.Append(group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.store(ranges)
+	}
+	push := func() { r.push(held{first: r.next, last: r.next, body: []byte{1}, packets: 5}) }
+	push()
+	push()
+	spill()
+	run := r.queued[0].stored
+	records, rest, err := sp.Read(*run, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	push()
+	spill()
+	if r.load(run, records, rest); r.batches() != 3 || r.queued[0].last != 3 {
+		t.Fatalf("after a load of an older run %d batches up to %d are held, want 3 up to 3", r.batches(), r.queued[0].last)
+	}
+	run = r.queued[0].stored
+	if records, rest, err = sp.Read(*run, 100); err != nil {
+		t.Fatal(err)
+	}
+	if r.load(run, records, rest); r.batches() != 3 || len(r.queued) != 3 || r.storedBatches != 0 {
+		t.Fatalf("loaded: %+v", r.queued)
 	}
 }

@@ -44,12 +44,26 @@ type window struct {
 // Unimplemented, and AlreadyExists when another session holds the probe id for
 // more than 30 s. Run must be called once; what it starts has ended when it
 // returns.
+//
+// With a spool Run ends when what is held is on disk, or is counted as lost
+// because it could not be written. It then also fails, with
+// FailedPrecondition, when the collector knows more of the session than the
+// spool.
 func (r *Reporter) Run(ctx context.Context) error {
+	stop := r.startSpilling()
 	err := r.run(ctx)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.ended, r.failure = true, err
 	r.stats.Connected = false
+	r.madeRoomLocked() // who waits for room hears that nothing more is taken
+	r.mu.Unlock()
+	stop()
+	if failed := r.settleSpool(); failed != nil {
+		err = errors.Join(err, failed)
+		r.mu.Lock()
+		r.failure = err
+		r.mu.Unlock()
+	}
 	close(r.done)
 	return err
 }
@@ -204,15 +218,22 @@ func (r *Reporter) greet(ctx context.Context, st ingestStream, cancel context.Ca
 	if resp.GetWelcome() == nil {
 		return fmt.Errorf("collector %s: first answer is %T, want a welcome", r.client.addr, resp.GetMessage())
 	}
-	r.welcomed(resp.GetWelcome())
+	if err := r.welcomed(resp.GetWelcome()); err != nil {
+		return err
+	}
 	r.back()
 	return nil
 }
 
 // welcomed goes back to where the collector is.
-func (r *Reporter) welcomed(w *whorlv1.Welcome) {
+func (r *Reporter) welcomed(w *whorlv1.Welcome) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if counted := max(w.GetAppliedSequence(), w.GetDurableSequence()); r.spool != nil && counted >= r.ring.next {
+		return status.Errorf(codes.FailedPrecondition,
+			"spool %s: the collector has batches up to %d of this session, the spool knows of %d: it is an older copy of itself; move it away",
+			r.spool.Dir(), counted, r.ring.next-1)
+	}
 	r.enterLocked(w.GetCollectorEpoch())
 	r.ackedLocked(w.GetAppliedSequence(), w.GetDurableSequence())
 	r.ring.rewind(max(w.GetAppliedSequence(), w.GetDurableSequence()))
@@ -222,6 +243,7 @@ func (r *Reporter) welcomed(w *whorlv1.Welcome) {
 	r.stats.Connected = true
 	r.log.Info("collector welcomes this probe", "probe", r.cfg.ProbeID, "network", r.cfg.Network,
 		"collector", w.GetCollectorId(), "applied", w.GetAppliedSequence(), "held", r.ring.batches())
+	return nil
 }
 
 // enterLocked notes the epoch of the collector. What one of an earlier epoch
@@ -294,6 +316,14 @@ func (r *Reporter) ackedLocked(applied, durable uint64) {
 	r.stats.DurablePackets += counted
 	r.stats.RejectedPackets += rejected
 	r.stats.HeldPackets -= counted + rejected
+	r.madeRoomLocked()
+	if r.spool != nil && counted+rejected > 0 {
+		r.spill() // segments may go
+	}
+}
+
+// madeRoomLocked wakes who waits for room.
+func (r *Reporter) madeRoomLocked() {
 	close(r.room)
 	r.room = make(chan struct{})
 }
@@ -342,6 +372,8 @@ func (r *Reporter) send(ctx context.Context, st ingestStream) error {
 				Message: &whorlv1.IngestRequest_Finish{Finish: r.finish}}), st.CloseSend())
 		case stepDrained:
 			return errDrained
+		case stepLoad:
+			err = r.load(ctx)
 		case stepWait:
 			err = r.pause(ctx, tick.C, st)
 		}
@@ -364,6 +396,7 @@ type step uint8
 const (
 	stepWait step = iota
 	stepBatch
+	stepLoad
 	stepFinish
 	stepDrained
 )
@@ -384,6 +417,8 @@ func (r *Reporter) step(finishing bool) (step, []byte) {
 		return stepFinish, nil
 	case len(r.ring.queued) == 0 || !r.openWindowLocked():
 		return stepWait, nil
+	case r.ring.queued[0].stored != nil:
+		return stepLoad, nil
 	}
 	h := r.ring.take()
 	if h.lost() {
@@ -434,9 +469,12 @@ func (r *Reporter) sendReport(st ingestStream) error {
 		PacketsDroppedProbe:     c.DroppedProbe,
 		PacketsUndecodable:      c.Undecodable,
 		PacketsUntracked:        c.Untracked,
-		PacketsReported:         s.Packets,
+		PacketsReported:         s.Packets + s.ResumedPackets,
+		PacketsAcknowledged:     s.DurablePackets + s.RejectedPackets + s.ForgottenPackets,
+		PacketsBuffered:         s.HeldPackets,
+		PacketsLost:             s.LostByReason,
 		SpoolBatches:            s.HeldBatches,
 		SpoolBytes:              s.HeldBytes,
-		SpoolCapacityBytes:      uint64(r.cfg.BufferBytes),
+		SpoolCapacityBytes:      uint64(r.cfg.BufferBytes) + uint64(r.spoolCapacity()),
 	}}})
 }

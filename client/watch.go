@@ -13,11 +13,13 @@ import (
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
 
-// Event is one step of a watch: an eviction, a gap, or, with neither, a
-// heartbeat.
+// Event is one step of a watch: an eviction, a discovery, a gap, or, with none
+// of them, a heartbeat.
 type Event struct {
-	// Eviction is a connection that left the table; nil in a gap or heartbeat.
+	// Eviction is a connection that left the table; nil otherwise.
 	Eviction *whorlv1.Eviction
+	// Discovery is something found out later about a connection; nil otherwise.
+	Discovery *whorlv1.Discovery
 	// Gap says what was lost before the events that follow; nil otherwise.
 	Gap *whorlv1.Gap
 	// Cursor is where to resume once this event is handled: what follows is the
@@ -32,8 +34,8 @@ type Event struct {
 	Last bool
 }
 
-// Heartbeat reports whether e is neither an eviction nor a gap.
-func (e *Event) Heartbeat() bool { return e.Eviction == nil && e.Gap == nil }
+// Heartbeat reports whether e is neither an eviction nor a discovery nor a gap.
+func (e *Event) Heartbeat() bool { return e.Eviction == nil && e.Discovery == nil && e.Gap == nil }
 
 // WatchOption changes how a watch behaves.
 type WatchOption func(*watchOptions)
@@ -69,11 +71,11 @@ func WithResumeNotice(f func(err error, wait time.Duration)) WatchOption {
 // long as it takes. Evictions that were lost meanwhile come as one event with a
 // Gap, whose count is exact. Before that an error ends it.
 //
-// The sequence of each eviction is checked: without a filter it follows the one
+// The sequence of each eviction and discovery is checked: without a filter it follows the one
 // before or a gap, with a filter it rises. Anything else ends the watch with a
 // *SequenceError.
 //
-// The watch ends without error when req.Limit evictions came, or with NoFollow
+// The watch ends without error when req.Limit of them came, or with NoFollow
 // when it has caught up; otherwise its last element is an error: the cause of
 // ctx, or a status for which resuming is no help (a bad filter, no permission,
 // OutOfRange under GAP_POLICY_FAIL). req is not changed. While the caller holds
@@ -222,23 +224,31 @@ func (w *watch) message(resp *whorlv1.WatchResponse) error {
 			return err
 		}
 		e := at
-		e.Gap, e.Cursor, e.Last = gap, cursor, len(resp.GetEvictions()) == 0
+		e.Gap, e.Cursor, e.Last = gap, cursor, len(resp.GetEvictions())+len(resp.GetDiscoveries()) == 0
 		if err := w.deliver(e); err != nil {
 			return err
 		}
 	}
-	evictions := resp.GetEvictions()
-	for i, ev := range evictions {
-		cursor, err := w.order.eviction(ev.GetSequence(), resp.GetCursor())
+	evictions, discoveries := resp.GetEvictions(), resp.GetDiscoveries()
+	told := len(evictions) + len(discoveries)
+	for i := range told {
+		e := at
+		var sequence uint64
+		if len(discoveries) == 0 || len(evictions) > 0 && evictions[0].GetSequence() < discoveries[0].GetSequence() {
+			e.Eviction, sequence = evictions[0], evictions[0].GetSequence()
+			evictions = evictions[1:]
+		} else {
+			e.Discovery, sequence = discoveries[0], discoveries[0].GetSequence()
+			discoveries = discoveries[1:]
+		}
+		cursor, err := w.order.event(sequence, resp.GetCursor())
 		if err != nil {
 			return err
 		}
-		if i == len(evictions)-1 {
+		if e.Last = i == told-1; e.Last {
 			cursor = resp.GetCursor()
 		}
-		e := at
-		e.Last = i == len(evictions)-1
-		e.Eviction, e.Cursor = ev, cursor
+		e.Cursor = cursor
 		if err := w.deliver(e); err != nil {
 			return err
 		}
@@ -246,7 +256,7 @@ func (w *watch) message(resp *whorlv1.WatchResponse) error {
 	if err := w.order.end(resp.GetCursor()); err != nil {
 		return err
 	}
-	if len(evictions) > 0 || resp.GetGap() != nil {
+	if told > 0 || resp.GetGap() != nil {
 		return nil
 	}
 	at.Cursor, at.Last = resp.GetCursor(), true
@@ -262,7 +272,7 @@ func (w *watch) message(resp *whorlv1.WatchResponse) error {
 func (w *watch) deliver(e Event) error {
 	w.resumeAt(e.Cursor)
 	last := false
-	if e.Eviction != nil && w.limit {
+	if (e.Eviction != nil || e.Discovery != nil) && w.limit {
 		w.req.Limit-- // never sent as 0, which would mean no limit
 		last = w.req.GetLimit() == 0
 	}

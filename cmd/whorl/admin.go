@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/whorl-net/whorl/internal/rpc"
+	"github.com/whorl-net/whorl/service"
 )
 
 // defaultAdmin is where the admin server listens unless told otherwise. If it
@@ -84,19 +86,29 @@ func (a *adminServer) about() string {
 	return fmt.Sprintf(", http://%s (health)", a.listener.Addr())
 }
 
-// during serves while run runs, and returns what it returns. It is ready until
-// ctx ends, so that a balancer looks elsewhere while the collector drains.
-func (a *adminServer) during(ctx context.Context, run func(context.Context) error) error {
+// during serves while col runs, and returns what that returns. It is ready from
+// when the collector is until ctx ends, so that a balancer looks elsewhere while
+// the collector restores or drains.
+func (a *adminServer) during(ctx context.Context, col *service.Collector) error {
 	if a == nil {
-		return run(ctx)
+		return col.Run(ctx)
 	}
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(a.listener) }()
-	a.ready.Store(true)
-	stop := context.AfterFunc(ctx, func() { a.ready.Store(false) })
-	defer stop()
-	err := run(ctx)
-	a.ready.Store(false)
+	inside, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() {
+		select {
+		case <-col.Ready():
+			a.ready.Store(inside.Err() == nil)
+		case <-inside.Done():
+		}
+		<-inside.Done()
+		a.ready.Store(false)
+	})
+	err := col.Run(ctx)
+	cancel()
+	following.Wait()
 	a.server.Close()
 	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
 		err = errors.Join(err, fmt.Errorf("admin: %w", serveErr))

@@ -25,6 +25,7 @@ type captureFlags struct {
 	ListInterfaces bool     `group:"capture" short:"D" help:"List the interfaces, then exit."`
 	Read           []string `group:"capture" short:"r" placeholder:"FILE" xor:"source" help:"Read a capture file; repeat for several, in order; - is standard input."`
 	Count          uint64   `group:"capture" short:"c" placeholder:"N" help:"Stop after N packets (default 0: never)."`
+	Snaplen        uint32   `group:"capture" default:"262144" placeholder:"N" help:"Bytes kept per packet (default ${default}); lengths count whole. Below some 2000 handshakes are cut."`
 	Ring           size     `group:"capture" default:"32MiB" placeholder:"SIZE" help:"Kernel ring per queue (default ${default})."`
 	Fanout         int      `group:"capture" default:"1" placeholder:"N" help:"Queues per interface (default ${default})."`
 	Outer          bool     `group:"capture" help:"The outer addresses of tunnelled packets instead of the innermost."`
@@ -38,8 +39,13 @@ type captureFlags struct {
 	Label    map[string]string `group:"report" placeholder:"K=V" mapsep:"," help:"Label shown by whorl probes; repeat."`
 	Coalesce time.Duration     `group:"report" default:"0s" placeholder:"DURATION" help:"Merge packets of one flow and direction for this long (default 0: never)."`
 	Flush    bool              `group:"report" help:"With -r: at the end evict this session's connections, cause flush."`
-	Buffer   size              `group:"report" default:"64MiB" placeholder:"SIZE" help:"Batches held while the collector is away (default ${default})."`
+	Buffer   size              `group:"report" default:"64MiB" placeholder:"SIZE" help:"Batches held in memory while the collector is away (default ${default})."`
+
+	spool spoolFlags // of a probe; run has none
 }
+
+// minSnaplen holds the headers of a packet in a tunnel.
+const minSnaplen = 96
 
 func (f *captureFlags) check() error {
 	if f.ListInterfaces {
@@ -56,6 +62,8 @@ func (f *captureFlags) check() error {
 		return errors.New("--fanout: want 1 to 64")
 	case f.Buffer < client.MinBufferBytes:
 		return fmt.Errorf("--buffer: want at least %v", size(client.MinBufferBytes))
+	case f.Snaplen < minSnaplen || f.Snaplen > capture.MaxCaptured:
+		return fmt.Errorf("--snaplen: want %d to %d", minSnaplen, capture.MaxCaptured)
 	case f.Coalesce < 0:
 		return errors.New("--coalesce: want 0 or more")
 	}
@@ -130,6 +138,14 @@ func (f *captureFlags) reporterConfig(c *console, counters func() client.Counter
 		},
 		OnBack: func(away time.Duration) {
 			c.say("connected to the collector again, after %s", output.Elapsed(away))
+		},
+		SpoolDir: f.spool.Spool, SpoolMaxBytes: int64(f.spool.SpoolMax),
+		OnSpool: func(err error) {
+			if err == nil {
+				c.say("the spool works again")
+				return
+			}
+			c.say("%v: batches stay in memory, up to %v (--buffer)", err, f.Buffer)
 		},
 	}
 }

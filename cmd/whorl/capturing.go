@@ -29,11 +29,14 @@ func newCapturing(c *console, f *captureFlags, src *sources, cl *client.Client, 
 	p := &capturing{flags: f, c: c, src: src, start: c.now()}
 	var err error
 	if p.reporter, err = cl.Reporter(f.reporterConfig(c, p.counters)); err != nil {
-		return nil, failf(exitUsage, "%v", err)
+		return nil, explainSpool(err)
+	}
+	if n := p.reporter.Stats().HeldPackets; n > 0 {
+		c.say("%s wait in the spool %s and are sent first", output.Plural(n, "packet"), f.spool.Spool)
 	}
 	cfg, err := f.probeConfig(c, src)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, p.reporter.Close())
 	}
 	var to probe.Reporter = p.reporter
 	if printer != nil {
@@ -41,7 +44,7 @@ func newCapturing(c *console, f *captureFlags, src *sources, cl *client.Client, 
 		to = printer
 	}
 	if p.probe, err = probe.New(cfg, to, src.all...); err != nil {
-		return nil, failf(exitUsage, "%v", err)
+		return nil, errors.Join(failf(exitUsage, "%v", err), p.reporter.Close())
 	}
 	return p, nil
 }
@@ -100,29 +103,41 @@ func (p *capturing) totals() output.Totals {
 	_, kernel, _ := p.src.counters()
 	return output.Totals{
 		Packets: t.Packets, Bytes: t.Bytes, Connections: t.Connections, Fingerprints: t.Fingerprints,
-		Undecodable: t.Undecodable, Lost: s.LostPackets + s.RejectedPackets + s.HeldPackets + s.ForgottenPackets + kernel,
+		Undecodable: t.Undecodable, Lost: gone(s) + s.ForgottenPackets + kernel,
 		Elapsed: p.c.now().Sub(p.start),
 	}
 }
 
+// gone is what the collector will never have.
+func gone(s client.ReporterStats) uint64 {
+	return s.LostPackets + s.RejectedPackets + s.HeldPackets - s.SpooledPackets
+}
+
 // incomplete says what the exit code of the end is: 6 if a replay lost
-// something, or a live capture gave batches up. What died with a collector that
-// was restarted under a live capture is said, and no failure of the probe.
+// something or left it in the spool, or a live capture gave batches up. What a
+// live capture leaves in its spool is said, for the next one sends it; so is
+// what died with a collector that was restarted.
 func (p *capturing) incomplete(interrupted bool) error {
-	s := p.reporter.Stats()
+	s, replay := p.reporter.Stats(), !p.flags.live()
 	died := ""
 	if s.ForgottenPackets > 0 {
 		died = output.Plural(s.ForgottenPackets, "acknowledged packet") + " died with the collector, which started anew"
 	}
-	switch gone := s.LostPackets + s.RejectedPackets + s.HeldPackets; {
-	case gone > 0 && died != "":
-		return failf(exitIncomplete, "probe: %s never reached the collector, and %s", output.Plural(gone, "packet"), died)
-	case gone > 0:
-		return failf(exitIncomplete, "probe: %s never reached the collector", output.Plural(gone, "packet"))
-	case died != "" && !p.flags.live():
+	if s.SpooledPackets > 0 {
+		p.c.say("%s wait in the spool %s: the next start sends them, or: whorl probe --spool %[2]s",
+			output.Plural(s.SpooledPackets, "packet"), p.flags.spool.Spool)
+	}
+	switch n := gone(s); {
+	case n > 0 && died != "":
+		return failf(exitIncomplete, "probe: %s never reached the collector, and %s", output.Plural(n, "packet"), died)
+	case n > 0:
+		return failf(exitIncomplete, "probe: %s never reached the collector", output.Plural(n, "packet"))
+	case died != "" && replay:
 		return failf(exitIncomplete, "probe: %s", died).hint("replay it again to have all of it in the new one")
-	case !p.flags.live() && interrupted:
-		return failf(exitIncomplete, "probe: interrupted before the end of the file")
+	case replay && interrupted:
+		return failf(exitIncomplete, "probe: interrupted before the end of the file, or before all of it was acknowledged")
+	case replay && s.SpooledPackets > 0:
+		return failf(exitIncomplete, "probe: the collector has not acknowledged %s", output.Plural(s.SpooledPackets, "packet"))
 	}
 	return nil
 }

@@ -21,21 +21,24 @@ import (
 type cli struct {
 	globalFlags
 
-	Collector  collectorCmd  `cmd:"" help:"Take batches from probes, track, answer, serve the feed."`
-	Probe      probeCmd      `cmd:"" help:"Capture an interface or read files, and report to a collector."`
-	Run        runCmd        `cmd:"" help:"Collector and probe in one process, for first use."`
-	FP         fpCmd         `cmd:"" name:"fp" help:"Print the fingerprints of capture files."`
-	Get        getCmd        `cmd:"" help:"Show one live connection."`
-	Count      countCmd      `cmd:"" help:"Count live connections, also by groups."`
-	List       listCmd       `cmd:"" help:"List live connections."`
-	Watch      watchCmd      `cmd:"" help:"Follow the feed of evicted connections."`
-	Flush      flushCmd      `cmd:"" help:"Evict live connections through the feed."`
-	Status     statusCmd     `cmd:"" help:"Show the state of the collector."`
-	Probes     probesCmd     `cmd:"" help:"Show the fleet of probes."`
-	Doctor     doctorCmd     `cmd:"" help:"Check this host and the collector, and say what to do."`
-	Selftest   selftestCmd   `cmd:"" help:"Run the embedded conformance vectors of every fingerprint type."`
-	Completion completionCmd `cmd:"" help:"Print a completion script."`
-	Version    versionCmd    `cmd:"" help:"Print version, commit, Go and API package."`
+	Collector  collectorCmd    `cmd:"" help:"Take batches from probes, track, answer, serve the feed."`
+	Probe      probeCmd        `cmd:"" help:"Capture an interface or read files, and report to a collector."`
+	Run        runCmd          `cmd:"" help:"Collector and probe in one process, for first use."`
+	FP         fpCmd           `cmd:"" name:"fp" help:"Print the fingerprints of capture files."`
+	Get        getCmd          `cmd:"" help:"Show one live connection."`
+	Count      countCmd        `cmd:"" help:"Count live connections, also by groups."`
+	List       listCmd         `cmd:"" help:"List live connections."`
+	Watch      watchCmd        `cmd:"" help:"Follow the feed of evicted connections."`
+	Inventory  fingerprintsCmd `cmd:"" name:"fingerprints" help:"Show, or forget, which fingerprints each network has shown."`
+	Flush      flushCmd        `cmd:"" help:"Evict live connections through the feed."`
+	Status     statusCmd       `cmd:"" help:"Show the state of the collector."`
+	Probes     probesCmd       `cmd:"" help:"Show the fleet of probes."`
+	Reload     reloadCmd       `cmd:"" help:"Make the collector read its tables and rules again."`
+	Rules      rulesCmd        `cmd:"" help:"Check rules for anomalies, or try them on captures."`
+	Doctor     doctorCmd       `cmd:"" help:"Check this host and the collector, and say what to do."`
+	Selftest   selftestCmd     `cmd:"" help:"Run the embedded conformance vectors of every fingerprint type."`
+	Completion completionCmd   `cmd:"" help:"Print a completion script."`
+	Version    versionCmd      `cmd:"" help:"Print version, commit, Go and API package."`
 }
 
 // globalFlags are there for all commands.
@@ -64,7 +67,9 @@ var groups = []kong.Group{
 	{Key: "types", Title: "Fingerprints:"},
 	{Key: "report", Title: "Reporting:"},
 	{Key: "listen", Title: "Listening:"},
+	{Key: "keep", Title: "What survives a restart:"},
 	{Key: "table", Title: "Table and feed:"},
+	{Key: "know", Title: "What is known:"},
 	{Key: "start", Title: "Where to start:"},
 	{Key: "end", Title: "When to end:"},
 	{Key: "select", Title: "What to show:"},

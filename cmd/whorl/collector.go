@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io/fs"
 	"net"
+	"sync"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/datadir"
 	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/internal/rpc"
 	"github.com/whorl-net/whorl/service"
@@ -17,6 +19,7 @@ import (
 // collectorCmd is a collector.
 type collectorCmd struct {
 	collectorFlags
+	Durability string `group:"keep" enum:"disk,memory" default:"disk" placeholder:"MODE" help:"disk: what was acknowledged survives crashes and power cuts; memory: nothing survives a restart (default ${default})."`
 	ja4plusFlag
 }
 
@@ -41,10 +44,13 @@ type collectorFlags struct {
 	Insecure    bool     `group:"listen" help:"Allow addresses beyond loopback without TLS: whoever reaches them may read and report."`
 	Reflection  string   `group:"listen" enum:"auto,on,off" default:"auto" placeholder:"WHEN" help:"gRPC reflection: auto (on loopback), on or off (default ${default})."`
 
-	Durability     string `group:"table" enum:"memory,disk" default:"memory" placeholder:"MODE" help:"memory: nothing survives a restart (default ${default})."`
-	Shards         int    `group:"table" default:"64" placeholder:"N" help:"Parts of the table (default ${default})."`
-	MaxConnections int    `group:"table" default:"1000000" placeholder:"N" help:"Then connections leave, cause capacity (default ${default})."`
-	MaxMemory      size   `group:"table" default:"2GiB" placeholder:"SIZE" help:"Memory of the table, histories included (default ${default})."`
+	DataDir         string        `group:"keep" placeholder:"DIR" help:"Log, checkpoints and feed (default: systemd's state directory, else /var/lib/whorl for root, else ~/.local/state/whorl)."`
+	LogMaxBytes     size          `group:"keep" default:"4GiB" placeholder:"SIZE" help:"Disk for the log; while it is full nothing is taken in (default ${default}, at most a quarter of what is free)."`
+	CheckpointEvery time.Duration `group:"keep" hidden:"" default:"1m" placeholder:"DURATION" help:"A checkpoint after this much time with changes (default ${default})."`
+
+	Shards         int  `group:"table" default:"64" placeholder:"N" help:"Parts of the table; fixed when the data directory is made (default ${default})."`
+	MaxConnections int  `group:"table" default:"1000000" placeholder:"N" help:"Then connections leave, cause capacity (default ${default})."`
+	MaxMemory      size `group:"table" default:"2GiB" placeholder:"SIZE" help:"Memory of the table, histories included (default ${default})."`
 
 	IdleTimeoutTCPHalfOpen time.Duration `group:"table" name:"idle-timeout-tcp-half-open" default:"30s" placeholder:"DURATION" help:"Evict a TCP connection that was not answered after this much silence (default ${default}; 0 never)."`
 	IdleTimeoutTCP         time.Duration `group:"table" name:"idle-timeout-tcp" default:"5m" placeholder:"DURATION" help:"Evict an established TCP connection after this much silence (default ${default}; 0 never)."`
@@ -54,17 +60,24 @@ type collectorFlags struct {
 	IdleTimeoutOther       time.Duration `group:"table" name:"idle-timeout-other" default:"30s" placeholder:"DURATION" help:"Evict anything else after this much silence (default ${default}; 0 never)."`
 
 	FeedMaxAge     time.Duration `group:"table" default:"168h" placeholder:"DURATION" help:"How long the feed keeps evictions (default ${default})."`
-	FeedMaxBytes   size          `group:"table" default:"256MiB" placeholder:"SIZE" help:"How much the feed keeps in memory (default ${default})."`
+	FeedMaxBytes   size          `group:"table" placeholder:"SIZE" help:"How much the feed keeps (default 8GiB on disk, 256MiB in memory)."`
 	MaxProbes      int           `group:"table" default:"1000" placeholder:"N" help:"Probes connected at a time (default ${default})."`
 	MaxSubscribers int           `group:"table" default:"256" placeholder:"N" help:"Subscribers at a time (default ${default})."`
+
+	knowledgeFlags
 }
 
-func (cmd *collectorCmd) check() error { return cmd.collectorFlags.check() }
+func (cmd *collectorCmd) check() error { return cmd.collectorFlags.check(cmd.Durability) }
 
-func (f *collectorFlags) check() error {
+// check refuses flags that contradict one another.
+func (f *collectorFlags) check(durability string) error {
 	switch {
-	case f.Durability == "disk":
-		return errors.New("--durability=disk is not in this build: use memory, which is the default")
+	case durability == "memory" && f.DataDir != "":
+		return errors.New("--data-dir is for --durability=disk")
+	case f.CheckpointEvery <= 0:
+		return errors.New("--checkpoint-every: want more than 0")
+	case f.LogMaxBytes <= 0:
+		return errors.New("--log-max-bytes: want more than 0")
 	case (f.TLSCert == "") != (f.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key go together")
 	case f.TLSClientCA != "" && f.TLSCert == "":
@@ -78,8 +91,11 @@ func (f *collectorFlags) check() error {
 	case int64(f.MaxMemory) < int64(min(f.Shards, f.MaxConnections))*leastShardMemory:
 		n := min(f.Shards, f.MaxConnections)
 		return fmt.Errorf("--max-memory: want at least %v for %s (--shards)", size(int64(n)*leastShardMemory), output.Plural(uint64(n), "shard"))
-	case f.FeedMaxAge <= 0 || f.FeedMaxBytes <= 0:
-		return errors.New("--feed-max-age and --feed-max-bytes: want more than 0")
+	case f.FeedMaxAge <= 0:
+		return errors.New("--feed-max-age: want more than 0")
+	}
+	if err := f.checkKnowledge(); err != nil {
+		return err
 	}
 	if err := checkAdmin(f.AdminListen, f.Insecure); err != nil {
 		return err
@@ -104,7 +120,17 @@ func never(d time.Duration) time.Duration {
 }
 
 // config is what the flags say.
-func (f *collectorFlags) config(logger *slog.Logger, noPlus bool) service.Config {
+func (f *collectorFlags) config(c *console, durability string, noPlus bool) (service.Config, error) {
+	dir := ""
+	if durability == "disk" {
+		dir = f.DataDir
+	}
+	if durability == "disk" && dir == "" {
+		var err error
+		if dir, err = datadir.Default(c.getenv); err != nil {
+			return service.Config{}, failf(exitUsage, "%v", err)
+		}
+	}
 	reflection := map[string]service.Reflection{
 		"auto": service.ReflectionAuto, "on": service.ReflectionOn, "off": service.ReflectionOff,
 	}[f.Reflection]
@@ -118,18 +144,52 @@ func (f *collectorFlags) config(logger *slog.Logger, noPlus bool) service.Config
 				UDPOneWay: never(f.IdleTimeoutUDPOneWay), UDP: never(f.IdleTimeoutUDP), Other: never(f.IdleTimeoutOther),
 			},
 		},
+		Knowledge: f.knowledge(),
+		DataDir:   dir, LogMaxBytes: int64(f.LogMaxBytes), CheckpointEvery: f.CheckpointEvery,
 		FeedMaxBytes: int64(f.FeedMaxBytes), FeedMaxAge: f.FeedMaxAge,
 		MaxProbes: f.MaxProbes, MaxSubscribers: f.MaxSubscribers,
-		NoJA4Plus: noPlus, Version: thisBuild().Version, Logger: logger,
+		NoJA4Plus: noPlus, Version: thisBuild().Version, Logger: c.logger,
+	}, nil
+}
+
+// newCollector builds a collector; what it cannot be built from is a matter of
+// flags, files or permissions.
+func newCollector(cfg service.Config) (*service.Collector, error) {
+	col, err := service.New(cfg)
+	var (
+		used *datadir.InUseError
+		path *fs.PathError
+	)
+	switch {
+	case err == nil:
+		return col, nil
+	case errors.Is(err, fs.ErrPermission):
+		return nil, failf(exitForbidden, "%v", err)
+	case errors.As(err, &used), errors.As(err, &path):
+		return nil, failf(exitFailed, "%v", err)
 	}
+	return nil, failf(exitUsage, "%v", err)
+}
+
+// kept is what a line about a collector says of its memory.
+func kept(cfg *service.Config) string {
+	if cfg.DataDir == "" {
+		return "memory only, nothing survives a restart"
+	}
+	return fmt.Sprintf("durable in %s, %s", cfg.DataDir, output.Plural(uint64(cfg.Tracker.Shards), "shard"))
 }
 
 // Run serves until it is told to end.
 func (cmd *collectorCmd) Run(ctx context.Context, c *console) error {
-	col, err := service.New(cmd.config(c.logger, !cmd.JA4Plus))
+	cfg, err := cmd.config(c, cmd.Durability, !cmd.JA4Plus)
 	if err != nil {
-		return failf(exitUsage, "%v", err)
+		return err
 	}
+	col, err := newCollector(cfg)
+	if err != nil {
+		return err
+	}
+	defer col.Close()
 	if err := col.Listen(); err != nil {
 		return err
 	}
@@ -137,8 +197,20 @@ func (cmd *collectorCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	c.say("collector on %s (gRPC)%s; memory only, nothing survives a restart", addresses(col.Addrs()), admin.about())
-	return admin.during(ctx, col.Run)
+	defer reloadOnHangup(c, col)()
+	ended := make(chan struct{})
+	var saying sync.WaitGroup
+	saying.Go(func() {
+		select {
+		case <-col.Ready():
+			c.say("collector on %s (gRPC)%s; %s", addresses(col.Addrs()), admin.about(), kept(&cfg))
+		case <-ended:
+		}
+	})
+	err = admin.during(ctx, col)
+	close(ended)
+	saying.Wait()
+	return err
 }
 
 func addresses(addrs []net.Addr) string {

@@ -14,9 +14,11 @@ const tableLimit = 1000
 // listCmd lists live connections.
 type listCmd struct {
 	filterFlags
-	Limit  uint64 `group:"select" default:"0" placeholder:"N" help:"Stop after N (default 0: all; a table on a terminal stops at 1,000)."`
-	View   string `group:"select" default:"full" enum:"basic,full" placeholder:"VIEW" help:"basic (no history, no raw forms) or full (default ${default})."`
-	Cursor bool   `group:"select" help:"Also print, on standard error, the feed cursor from which watch --resume misses nothing."`
+	Bad     bool   `group:"select" help:"Only what is known to be bad: bad:true."`
+	Anomaly string `group:"select" placeholder:"RULE" help:"Only what a rule found odd, such as port-scan: anomaly:RULE."`
+	Limit   uint64 `group:"select" default:"0" placeholder:"N" help:"Stop after N (default 0: all; a table on a terminal stops at 1,000)."`
+	View    string `group:"select" default:"full" enum:"basic,full" placeholder:"VIEW" help:"basic (no history, no raw forms) or full (default ${default})."`
+	Cursor  bool   `group:"select" help:"Also print, on standard error, the feed cursor from which watch --resume misses nothing."`
 	outputFlags
 	clientFlags
 }
@@ -34,6 +36,12 @@ var views = map[string]whorlv1.ConnectionView{
 
 // Run lists them.
 func (cmd *listCmd) Run(ctx context.Context, c *console) error {
+	if cmd.Bad {
+		cmd.Filter = append(cmd.Filter, "bad:true")
+	}
+	if cmd.Anomaly != "" {
+		cmd.Filter = append(cmd.Filter, "anomaly:"+cmd.Anomaly)
+	}
 	text, err := cmd.text(c, false)
 	if err != nil {
 		return err

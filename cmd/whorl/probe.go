@@ -20,6 +20,7 @@ import (
 // probeCmd captures and reports to a collector.
 type probeCmd struct {
 	captureFlags
+	spoolFlags
 	DryRun bool `group:"report" help:"Print what would be sent, as JSON; connect to nobody."`
 	clientFlags
 }
@@ -28,17 +29,30 @@ func (*probeCmd) examples() []string {
 	return []string{
 		"sudo whorl probe -i eth0 --network berlin --collector col.example.net:4750 'not port 4750'",
 		"whorl probe -r capture.pcap --network lab --flush",
+		"sudo whorl probe -i eth0 --spool /var/spool/whorl",
 	}
 }
 
 func (cmd *probeCmd) check() error {
-	return errors.Join(cmd.captureFlags.check(), cmd.clientFlags.check())
+	cmd.captureFlags.spool = cmd.spoolFlags
+	if cmd.spoolAlone() {
+		return errors.Join(cmd.spoolFlags.check(), cmd.clientFlags.check())
+	}
+	return errors.Join(cmd.captureFlags.check(), cmd.spoolFlags.check(), cmd.clientFlags.check())
+}
+
+// spoolAlone reports whether nothing is to be captured, only sent.
+func (cmd *probeCmd) spoolAlone() bool {
+	return cmd.Spool != "" && len(cmd.Interface) == 0 && len(cmd.Read) == 0 && !cmd.ListInterfaces
 }
 
 // Run captures until the files end or it is told to end.
 func (cmd *probeCmd) Run(ctx context.Context, c *console) error {
 	if cmd.ListInterfaces {
 		return listInterfaces(c)
+	}
+	if cmd.spoolAlone() {
+		return cmd.sendSpool(ctx, c)
 	}
 	var p *capturing
 	bar := newProgress(c, func() string { return p.progress() })

@@ -15,9 +15,11 @@ type fileSource struct {
 	file   *capture.File
 	source capture.Source // file, or a stream over it when it is a pipe
 	filter *bpf.Filter    // nil accepts everything
-	bar    *progress      // nil shows nothing
-	first  int64          // time of the first packet
-	begun  bool
+	// snaplen is how many bytes of a packet are kept, behind the filter; 0 is all.
+	snaplen int
+	bar     *progress // nil shows nothing
+	first   int64     // time of the first packet
+	begun   bool
 }
 
 // Next lends the next packet that the filter accepts.
@@ -36,6 +38,9 @@ func (s *fileSource) Next(p *capture.Packet) error {
 			s.begun, s.first = true, p.Time
 		}
 		if s.filter.Match(p) {
+			if s.snaplen > 0 {
+				p.Data = p.Data[:min(len(p.Data), s.snaplen)]
+			}
 			return nil
 		}
 		if err := s.filter.Err(); err != nil {

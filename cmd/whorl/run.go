@@ -22,6 +22,7 @@ import (
 type runCmd struct {
 	captureFlags
 	collectorFlags
+	Durability string `group:"keep" enum:"disk,memory" default:"memory" placeholder:"MODE" help:"disk: what was acknowledged survives crashes and power cuts; memory: nothing survives a restart (default ${default})."`
 	outputFlags
 }
 
@@ -30,7 +31,7 @@ func (*runCmd) examples() []string {
 }
 
 func (cmd *runCmd) check() error {
-	return errors.Join(cmd.captureFlags.check(), cmd.collectorFlags.check())
+	return errors.Join(cmd.captureFlags.check(), cmd.collectorFlags.check(cmd.Durability))
 }
 
 // Run starts the collector, captures into it and prints fingerprints as they
@@ -62,7 +63,12 @@ func (cmd *runCmd) Run(ctx context.Context, c *console) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	served := make(chan error, 1)
-	go func() { served <- admin.during(serving, col.Run) }()
+	go func() { served <- admin.during(serving, col) }()
+	select {
+	case <-col.Ready():
+	case err := <-served:
+		return err
+	}
 
 	err = cmd.capture(ctx, c, src, inside, output.NewWriter(c.out, kind, opts))
 	if err == nil && ctx.Err() == nil { // the files have ended
@@ -79,7 +85,10 @@ func (cmd *runCmd) Run(ctx context.Context, c *console) error {
 
 // collector builds one that listens as the flags say and to inside.
 func (cmd *runCmd) collector(c *console, inside net.Listener, admin *adminServer) (*service.Collector, error) {
-	cfg := cmd.collectorFlags.config(c.logger, !cmd.JA4Plus)
+	cfg, err := cmd.collectorFlags.config(c, cmd.Durability, !cmd.JA4Plus)
+	if err != nil {
+		return nil, err
+	}
 	cfg.Listeners = []net.Listener{inside}
 	public := true
 	for _, addr := range cmd.Listen {
@@ -93,15 +102,15 @@ func (cmd *runCmd) collector(c *console, inside net.Listener, admin *adminServer
 	if cfg.Reflection == service.ReflectionAuto && !public {
 		cfg.Reflection = service.ReflectionOn
 	}
-	col, err := service.New(cfg)
+	col, err := newCollector(cfg)
 	if err != nil {
-		return nil, failf(exitUsage, "%v", err)
+		return nil, err
 	}
 	var addrs []net.Addr
 	for _, l := range cfg.Listeners[1:] {
 		addrs = append(addrs, l.Addr())
 	}
-	c.say("collector on %s (gRPC)%s; memory only, nothing survives a restart", addresses(addrs), admin.about())
+	c.say("collector on %s (gRPC)%s; %s", addresses(addrs), admin.about(), kept(&cfg))
 	return col, nil
 }
 

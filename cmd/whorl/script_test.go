@@ -17,6 +17,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
+	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/probe/capture"
 )
 
@@ -68,6 +70,36 @@ func setup(env *testscript.Env) error {
 			return err
 		}
 	}
+	return fillSpool(filepath.Join(env.WorkDir, "waiting"))
+}
+
+// fillSpool makes a spool with 30 packets of a live probe, p7 in network lab,
+// whose collector was never there.
+func fillSpool(dir string) error {
+	cl, err := client.Dial(context.Background(), "127.0.0.1:1", client.WithLazy())
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	r, err := cl.Reporter(client.ReporterConfig{ProbeID: "p7", Network: "lab", Live: true, SpoolDir: dir})
+	if err != nil {
+		return err
+	}
+	b := &flow.Batch{}
+	i := b.AddFlow(flow.Tuple{Src: flow.AddrFrom4([4]byte{192, 0, 2, 1}), Dst: flow.AddrFrom4([4]byte{192, 0, 2, 2}), SrcPort: 1, DstPort: 2, Protocol: flow.UDP})
+	for n := range 10 {
+		b.AddPacket(i, false, time.Now().UnixNano()+int64(n), 100, 0)
+	}
+	for range 3 {
+		if err := r.Report(context.Background(), b); err != nil {
+			return err
+		}
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := r.Run(ended); !errors.Is(err, context.Canceled) {
+		return err
+	}
 	return nil
 }
 
@@ -82,7 +114,7 @@ func startCollector(ts *testscript.TestScript, neg bool, args []string) {
 	con := &console{out: &bytes.Buffer{}, err: talk, now: time.Now, getenv: ts.Getenv}
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, append([]string{"collector", "--listen", "127.0.0.1:0", "--admin-listen", "off"}, args...), con)
+		ended <- run(ctx, append([]string{"collector", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--durability", "memory"}, args...), con)
 	}()
 	ts.Defer(func() {
 		cancel(errInterrupted)

@@ -113,7 +113,7 @@ func (f *captureFlags) openFiles(s *sources, prog []xbpf.Instruction, bar *progr
 		if piped(name) {
 			source = capture.NewStream(file)
 		}
-		s.all = append(s.all, &fileSource{file: file, source: source, filter: filter, bar: bar})
+		s.all = append(s.all, &fileSource{file: file, source: source, filter: filter, snaplen: int(f.Snaplen), bar: bar})
 	}
 	return nil
 }
@@ -162,6 +162,7 @@ func (f *captureFlags) openLive(s *sources, prog []xbpf.Instruction) error {
 				return err
 			}
 		}
+		cfg.Filter = cut(cfg.Filter, f.Snaplen)
 		for range f.Fanout {
 			ring, err := live.Open(cfg)
 			if err != nil {
@@ -182,6 +183,24 @@ func (f *captureFlags) openLive(s *sources, prog []xbpf.Instruction) error {
 	s.about = fmt.Sprintf("capturing on %s (TPACKET_V3, %s ring%s, %s), network %s",
 		strings.Join(f.Interface, ", "), binarySize(f.Ring), queues, filter, f.Network)
 	return nil
+}
+
+// cut makes a program keep at most n bytes of a packet; nil accepts everything.
+// A program that computes how much it keeps is left as it is.
+func cut(prog []xbpf.Instruction, n uint32) []xbpf.Instruction {
+	if n >= capture.MaxCaptured {
+		return prog
+	}
+	if prog == nil {
+		return []xbpf.Instruction{xbpf.RetConstant{Val: n}}
+	}
+	prog = slices.Clone(prog)
+	for i := range prog {
+		if ret, ok := prog[i].(xbpf.RetConstant); ok {
+			prog[i] = xbpf.RetConstant{Val: min(ret.Val, n)}
+		}
+	}
+	return prog
 }
 
 // interfaceNames are those to open: "any" stands for all that are up now.

@@ -11,7 +11,7 @@ import (
 
 // typeFlags choose fingerprint types.
 type typeFlags struct {
-	Types []string `group:"types" placeholder:"TYPE" help:"Fingerprint types (default: all but the original-order forms; those are ja4_o, ja4_ro, ja4h_ro)."`
+	Types []string `group:"types" placeholder:"TYPE" help:"Fingerprint types (default: all but the original-order forms; those are ja4_o, ja4_ro, ja4h_ro); none: only count."`
 	ja4plusFlag
 }
 
@@ -28,6 +28,9 @@ func (f *typeFlags) set() (ja4.TypeSet, error) {
 	set := ja4.AllTypes
 	if len(f.Types) > 0 {
 		set = 0
+	}
+	if len(f.Types) == 1 && f.Types[0] == "none" {
+		return ja4.NoTypes, nil
 	}
 	for _, name := range f.Types {
 		t, err := parseType(name)
@@ -59,5 +62,6 @@ func parseType(name string) (ja4.Type, error) {
 		names = append(names, t.String())
 	}
 	names = slices.Insert(names, len(names)-1, "ja4_ro")
+	names = append(names, "none")
 	return 0, fmt.Errorf("%q is not one of %s%s", name, strings.Join(names, ","), didYouMean(name, names))
 }

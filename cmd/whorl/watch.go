@@ -31,6 +31,7 @@ type watchCmd struct {
 	Strict      bool   `group:"end" help:"End at the first gap, with exit code 6."`
 	NoReconnect bool   `group:"end" help:"End when the stream is cut, with exit code 4."`
 
+	Bad        bool   `group:"select" help:"Only what is known to be bad, or was found to be later: bad:true."`
 	Heartbeats bool   `group:"select" help:"Show heartbeats too."`
 	View       string `group:"select" default:"full" enum:"basic,full" placeholder:"VIEW" help:"basic (no history, no raw forms) or full (default ${default})."`
 	Subscriber string `group:"select" placeholder:"NAME" help:"Name shown by whorl status."`
@@ -40,6 +41,7 @@ type watchCmd struct {
 
 func (*watchCmd) examples() []string {
 	return []string{
+		"whorl watch --bad",
 		"whorl watch 'new:true ja4:t13d*'",
 		"whorl watch --cursor-file siem.cursor -o jsonl | siem-import",
 	}
@@ -49,6 +51,9 @@ func (cmd *watchCmd) check() error { return cmd.clientFlags.check() }
 
 // Run follows the feed until it is told to end.
 func (cmd *watchCmd) Run(ctx context.Context, c *console) error {
+	if cmd.Bad {
+		cmd.Filter = append(cmd.Filter, "bad:true")
+	}
 	text, err := cmd.text(c, true)
 	if err != nil {
 		return err
@@ -199,7 +204,7 @@ func (f *follower) show(e client.Event) error {
 	if !f.until.IsZero() && e.ServerTime.After(f.until) {
 		return errUntil
 	}
-	row := output.Event{Eviction: e.Eviction, Gap: e.Gap, Cursor: e.Cursor, ServerTime: e.ServerTime, Backlog: e.Backlog}
+	row := output.Event{Eviction: e.Eviction, Discovery: e.Discovery, Gap: e.Gap, Cursor: e.Cursor, ServerTime: e.ServerTime, Backlog: e.Backlog}
 	if err := f.write(row, e.Heartbeat()); err != nil {
 		return err
 	}

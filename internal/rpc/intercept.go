@@ -23,6 +23,7 @@ func unaryInterceptors(cfg ServerConfig) []grpc.UnaryServerInterceptor {
 		markMethodUnary,
 		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(onPanic(cfg))),
 		limitUnary(cfg.Large),
+		gateUnary(cfg),
 		statusUnary(cfg),
 	}
 }
@@ -36,6 +37,7 @@ func streamInterceptors(cfg ServerConfig) []grpc.StreamServerInterceptor {
 			logging.StreamServerInterceptor(logTo(cfg.Logger), loggingOptions()...), loud),
 		recoverStream(cfg),
 		limitStream,
+		gateStream(cfg),
 		statusStream(cfg),
 	}
 }
@@ -131,6 +133,28 @@ func (s *limitedStream) RecvMsg(m any) error {
 		return err
 	}
 	return checkSize(m)
+}
+
+func gateUnary(cfg ServerConfig) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if cfg.Gate != nil {
+			if err := cfg.Gate(info.FullMethod); err != nil {
+				return nil, err
+			}
+		}
+		return handler(ctx, req)
+	}
+}
+
+func gateStream(cfg ServerConfig) grpc.StreamServerInterceptor {
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if cfg.Gate != nil {
+			if err := cfg.Gate(info.FullMethod); err != nil {
+				return err
+			}
+		}
+		return handler(srv, ss)
+	}
 }
 
 func statusUnary(cfg ServerConfig) grpc.UnaryServerInterceptor {

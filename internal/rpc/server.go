@@ -34,13 +34,16 @@ type ServerConfig struct {
 	// Status, when not nil, turns the error a handler of method returned into the
 	// status that leaves, innermost of all interceptors.
 	Status func(method string, err error) error
+	// Gate, when not nil, is asked before each handler; the error it returns is
+	// what the caller gets instead.
+	Gate func(method string) error
 	// OnPanic, when not nil, is told the full method name of each recovered
 	// panic, to count it.
 	OnPanic func(method string)
 }
 
 // NewServer returns a server with Whorl's limits, keepalive and interceptors.
-// Outside in they are: logging, recovery, size of requests, status of errors. It
+// Outside in they are: logging, recovery, size of requests, gate, status of errors. It
 // serves nothing until something is registered.
 func NewServer(cfg ServerConfig) *grpc.Server {
 	if cfg.Logger == nil {
@@ -97,6 +100,15 @@ type Health struct {
 
 // Serving makes every service SERVING.
 func (h *Health) Serving() { h.set(healthpb.HealthCheckResponse_SERVING) }
+
+// Set makes one service SERVING or NOT_SERVING.
+func (h *Health) Set(service string, serving bool) {
+	status := healthpb.HealthCheckResponse_NOT_SERVING
+	if serving {
+		status = healthpb.HealthCheckResponse_SERVING
+	}
+	h.server.SetServingStatus(service, status)
+}
 
 // Shutdown makes every service NOT_SERVING for good.
 func (h *Health) Shutdown() { h.server.Shutdown() }

@@ -1,0 +1,156 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+const (
+	sessionFile = "session"
+	// maxSessionFile bounds what is read of it, maxLostRanges what is in it.
+	maxSessionFile = 256 << 10
+	maxLostRanges  = 512
+)
+
+// Lost says what was given up: the sequences First to Last with so many packets
+// and bytes, for a reason.
+type Lost struct {
+	First   uint64 `json:"first"`
+	Last    uint64 `json:"last"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	Reason  string `json:"reason"`
+}
+
+// state is the content of the file "session": one line of JSON and one with its
+// checksum. It is written beside and renamed, so it is old or new, never half.
+type state struct {
+	Version int    `json:"version"`
+	Session string `json:"session"` // 32 hex digits
+	Probe   string `json:"probe"`
+	Network string `json:"network"`
+	Live    bool   `json:"live"`
+	// Reserved: no sequence beyond was given to a batch when this was written.
+	Reserved uint64 `json:"reserved"`
+	// Acked: up to here the collector has everything.
+	Acked uint64 `json:"acked"`
+	// Lost are ranges whose segments are gone.
+	Lost []Lost `json:"lost,omitempty"`
+}
+
+func (s *state) id() (id [16]byte, err error) {
+	b, err := hex.DecodeString(s.Session)
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("session %q is not 32 hex digits", s.Session)
+	}
+	return [16]byte(b), nil
+}
+
+// parseState reads the file's content.
+func parseState(p []byte) (state, error) {
+	var s state
+	line, sum, ok := bytes.Cut(p, []byte("\n"))
+	if !ok || fmt.Sprintf("%08x\n", crc32.Checksum(line, castagnoli)) != string(sum) {
+		return s, errors.New("the checksum is wrong")
+	}
+	if err := json.Unmarshal(line, &s); err != nil {
+		return s, err
+	}
+	if s.Version != formatVersion {
+		return s, &VersionError{Got: uint32(s.Version)}
+	}
+	if _, err := s.id(); err != nil {
+		return s, err
+	}
+	if s.Acked > s.Reserved || s.Reserved == 1<<64-1 {
+		return s, fmt.Errorf("%d acknowledged of %d", s.Acked, s.Reserved)
+	}
+	newest := uint64(0)
+	for _, l := range s.Lost {
+		if l.First <= newest || l.Last < l.First || l.Last > s.Reserved || l.Reason == "" || len(l.Reason) > maxReasonBytes {
+			return s, fmt.Errorf("lost range %d to %d is out of order", l.First, l.Last)
+		}
+		newest = l.Last
+	}
+	return s, nil
+}
+
+// readState returns fs.ErrNotExist when dir holds no session.
+func readState(dir string) (state, error) {
+	name := filepath.Join(dir, sessionFile)
+	info, err := os.Stat(name)
+	if err != nil {
+		return state{}, err
+	}
+	if info.Size() > maxSessionFile {
+		return state{}, &DamageError{File: name, Problem: fmt.Sprintf("%d bytes, want at most %d", info.Size(), maxSessionFile)}
+	}
+	p, err := os.ReadFile(name)
+	if err != nil {
+		return state{}, err
+	}
+	s, err := parseState(p)
+	var version *VersionError
+	switch {
+	case errors.As(err, &version):
+		version.File = name
+		return s, version
+	case err != nil:
+		return s, &DamageError{File: name, Problem: err.Error()}
+	}
+	return s, nil
+}
+
+// writeState replaces the file, so that it survives a power cut when it returns.
+func writeState(dir string, s *state) error {
+	line, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	line = fmt.Appendf(line, "\n%08x\n", crc32.Checksum(line, castagnoli))
+	name := filepath.Join(dir, sessionFile)
+	temp := name + ".new"
+	if err := writeSynced(temp, line); err != nil {
+		return errors.Join(err, discard(temp))
+	}
+	if err := os.Rename(temp, name); err != nil {
+		return errors.Join(err, discard(temp))
+	}
+	return syncDir(dir)
+}
+
+func writeSynced(name string, p []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(p)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// discard removes a file that may not be there.
+func discard(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// syncDir makes names in dir survive a power cut.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
