@@ -47,6 +47,7 @@ var suites = []struct {
 	{"stages", (*bench).measureStages},
 	{"program", (*bench).measureProgram},
 	{"tracker", (*bench).measureTracker},
+	{"peers", (*bench).measureOthers},
 }
 
 func main() {
@@ -60,7 +61,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var (
 		b        bench
-		only     = flags.String("only", "", "comma-separated suites: stages, program, tracker (default all)")
+		only     = flags.String("only", "", "comma-separated suites: stages, program, tracker, peers (default all)")
 		out      = flags.String("out", "bench/out", "folder for JSON")
 		sample   = flags.String("sample", "examples/sample/sample.pcap", "capture that handshakes are taken from")
 		compare  = flags.Bool("compare", false, "compare the two reports that follow")

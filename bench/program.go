@@ -36,12 +36,21 @@ type programCase struct {
 	subscribers []int
 }
 
-// measureProgram builds the binary and runs it.
-func (b *bench) measureProgram() error {
+// newProgram builds the binary.
+func (b *bench) newProgram() (*program, error) {
 	nowhere := filepath.Join(b.dir, "home") // no configuration of this host
 	p := &program{counted: make(map[*recording]bool), binary: filepath.Join(b.dir, "whorl"), env: append(os.Environ(), "HOME="+nowhere, "XDG_CONFIG_HOME="+nowhere)}
 	if out, err := exec.Command("go", "build", "-o", p.binary, "./cmd/whorl").CombinedOutput(); err != nil {
-		return fmt.Errorf("build whorl: %w\n%s", err, out)
+		return nil, fmt.Errorf("build whorl: %w\n%s", err, out)
+	}
+	return p, nil
+}
+
+// measureProgram runs the binary.
+func (b *bench) measureProgram() error {
+	p, err := b.newProgram()
+	if err != nil {
+		return err
 	}
 	notes, err := b.programCases(p)
 	if err != nil {
@@ -219,7 +228,7 @@ var listening = regexp.MustCompile(`collector on (\S+) `)
 
 // startCollector starts a collector on a free port.
 func (p *program) startCollector(args ...string) (*collector, error) {
-	cmd := exec.Command(p.binary, append([]string{"collector", "--listen", "127.0.0.1:0"}, args...)...)
+	cmd := exec.Command(p.binary, append([]string{"collector", "--listen", "127.0.0.1:0", "--durability", "memory"}, args...)...)
 	cmd.Env = p.env
 	c, err := start(cmd, cmd.StderrPipe, listening.MatchString)
 	if err != nil {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/log"
+	"github.com/whorl-net/whorl/internal/planted"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
@@ -37,6 +39,9 @@ func (in *ingestService) batch(ctx context.Context, s *stream, p []byte) error {
 	first, last := sequences(b)
 	switch judge(s.admitted, first, last) {
 	case verdictDuplicate:
+		if planted.NoDedupe {
+			break
+		}
 		in.batches.put(b)
 		poke(s.ackable) // say again how far it is
 		return nil
@@ -44,8 +49,10 @@ func (in *ingestService) batch(ctx context.Context, s *stream, p []byte) error {
 		in.batches.put(b)
 		return in.askAgain(ctx, s, first)
 	}
-	in.withoutJA4Plus(b)
-	return in.append(ctx, s, b, len(p))
+	if in.withoutJA4Plus(b) {
+		return in.append(ctx, s, b, nil, len(p))
+	}
+	return in.append(ctx, s, b, p, len(p))
 }
 
 // skip takes a batch that cannot be used out of the way for good: an empty one
@@ -71,7 +78,7 @@ func (in *ingestService) skip(ctx context.Context, s *stream, p []byte, reason w
 	}
 	b := in.batches.get()
 	b.Sequence = sequence
-	return in.append(ctx, s, b, len(p))
+	return in.append(ctx, s, b, nil, len(p))
 }
 
 // askAgain answers the first of a run of batches that came too early.
@@ -102,33 +109,45 @@ func (s *stream) answer(ctx context.Context, resp *whorlv1.IngestResponse) error
 	}
 }
 
-// append admits b: it is in the log when append returns, and will be applied
-// whatever becomes of the stream.
-func (in *ingestService) append(ctx context.Context, s *stream, b *flow.Batch, n int) error {
+// append admits b: it has its place in the log when append returns, and once it
+// is safe there it will be applied whatever becomes of the stream. encoded is b
+// as it came, nil when b was made or changed here; it is copied. n is how many
+// bytes count against the window.
+func (in *ingestService) append(ctx context.Context, s *stream, b *flow.Batch, encoded []byte, n int) error {
 	before := s.admitted
 	_, last := sequences(b)
 	record := log.Record{
 		LogTime: time.Now().UnixNano(), Kind: log.KindBatch, Session: s.session,
 		Batch: b, Note: s.ticketFor(b, n, in.registry),
 	}
+	var durable func(error)
 	if in.durable {
-		record.Data = wire.AppendBatch(nil, b)
+		if record.Data = bytes.Clone(encoded); encoded == nil {
+			record.Data = wire.AppendBatch(nil, b)
+		}
+		durable = func(err error) {
+			if err == nil {
+				s.kept(last)
+			}
+		}
 	}
-	s.admit(last, n)
+	s.admit(max(last, before), n)
 	s.askedBack = 0
-	if _, err := in.log.Append(ctx, record); err != nil {
+	if _, err := in.log.Submit(ctx, durable, record); err != nil {
 		s.revoke(before, n)
 		return err
 	}
-	s.safe.Store(last)
+	if planted.AckBeforeFsync {
+		s.kept(last)
+	}
 	return nil
 }
 
 // withoutJA4Plus takes the fingerprints of licensed methods out, when this
-// collector refuses them.
-func (in *ingestService) withoutJA4Plus(b *flow.Batch) {
+// collector refuses them, and reports whether there were any.
+func (in *ingestService) withoutJA4Plus(b *flow.Batch) (changed bool) {
 	if !in.noJA4Plus {
-		return
+		return false
 	}
 	kept := b.Fingerprints[:0]
 	for _, f := range b.Fingerprints {
@@ -138,8 +157,10 @@ func (in *ingestService) withoutJA4Plus(b *flow.Batch) {
 		}
 		kept = append(kept, f)
 	}
+	changed = len(kept) < len(b.Fingerprints)
 	clear(b.Fingerprints[len(kept):])
 	b.Fingerprints = kept
+	return changed
 }
 
 // readSequence finds the number of a batch whose content is not understood; 0

@@ -1,18 +1,16 @@
 package service
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 
-	"github.com/whorl-net/whorl/internal/enrich"
 	"github.com/whorl-net/whorl/internal/feed"
 	"github.com/whorl-net/whorl/internal/log"
 	"github.com/whorl-net/whorl/internal/rpc"
@@ -21,31 +19,36 @@ import (
 	"github.com/whorl-net/whorl/tracker"
 )
 
-// tickEvery is how often the log is told that time passes: a connection that
-// is due leaves within this time, so a feed feels live.
-const tickEvery = 250 * time.Millisecond
-
 // Collector takes batches, tracks, answers and serves the feed. Make one with
 // New; Run does everything and returns when everything has ended.
 type Collector struct {
 	cfg     Config
 	started time.Time
 
-	tracker  *tracker.Tracker
-	log      log.Log
-	journal  *feed.Journal
-	counters counters
-	notices  *notices
-	applier  *applier
-	sessions *sessions
-	registry *registry
-	names    *names
-	readers  *subscribers
-	server   *grpc.Server
-	health   *rpc.Health
+	storage   *storage
+	log       log.Log       // of storage
+	journal   *feed.Journal // of storage
+	tracker   *tracker.Tracker
+	pipe      *pipeline
+	knowledge *knowledge
+	counters  counters
+	notices   *notices
+	applier   *applier
+	condition condition
+	// checkpointer is nil without a data directory.
+	checkpointer *checkpointer
+	sessions     *sessions
+	registry     *registry
+	names        *names
+	readers      *subscribers
+	server       *grpc.Server
+	health       *rpc.Health
 
+	parts parts
 	// handlers are goroutines of streams that end soon after the streams.
 	handlers sync.WaitGroup
+	// ready is closed when the collector serves for the first time.
+	ready chan struct{}
 	// applierEnded is closed when nothing will be applied any more.
 	applierEnded chan struct{}
 
@@ -53,34 +56,45 @@ type Collector struct {
 	listeners []net.Listener
 }
 
-// New builds a collector. It opens nothing and starts nothing.
+// New builds a collector and starts nothing. With Config.DataDir it opens that
+// directory, which nobody else can open until Run has ended or Close was called;
+// the errors are sentences for an operator.
 func New(cfg Config) (*Collector, error) {
-	l, err := log.NewMemory(0)
-	if err != nil {
-		return nil, fmt.Errorf("collector: %w", err)
-	}
-	return newCollector(cfg, l)
-}
-
-// newCollector builds a collector around a log: how durable it is is the log's
-// business.
-func newCollector(cfg Config, l log.Log) (*Collector, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	c := &Collector{cfg: cfg, started: time.Now(), log: l, applierEnded: make(chan struct{})}
+	s, err := openStorage(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCollector(cfg, s)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return c, nil
+}
 
+// newCollector builds a collector around its storage, which has completed cfg.
+func newCollector(cfg Config, s *storage) (*Collector, error) {
+	c := &Collector{
+		cfg: cfg, started: time.Now(), storage: s, log: s.log, journal: s.journal,
+		ready: make(chan struct{}), applierEnded: make(chan struct{}), parts: parts{failed: make(chan error, 1)},
+	}
 	tlsConfig, err := rpc.ServerTLS(cfg.TLS, cfg.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
-	if c.journal, err = feed.New(feed.Config{MaxBytes: cfg.FeedMaxBytes, MaxAge: cfg.FeedMaxAge}); err != nil {
+	if c.knowledge, err = newKnowledge(&cfg); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
-	evictions := &evictionSink{journal: c.journal, counters: &c.counters}
-	cfg.Tracker.OnEvict = evictions.take
-	cfg.Tracker.Enrich = enrich.Snapshot
+	if c.knowledge != nil {
+		c.knowledge.newest = func() uint64 { return uint64(c.log.Stats().Last) }
+	}
+	c.pipe = newPipeline(c.journal, &c.counters, c.knowledge)
+	cfg.Tracker.OnOutput, cfg.Tracker.Encode = c.pipe.take, c.pipe.encode
+	cfg.Tracker.Enrich, cfg.Tracker.Annotate, cfg.Tracker.Events = c.knowledge.enrich, c.knowledge.annotate, c.knowledge != nil
 	if c.tracker, err = tracker.New(cfg.Tracker); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
@@ -91,32 +105,60 @@ func newCollector(cfg Config, l log.Log) (*Collector, error) {
 	c.readers = newSubscribers(cfg.MaxSubscribers, &c.counters)
 	batches := &batchPool{}
 	c.applier = &applier{
-		log: c.log, tracker: c.tracker, sessions: c.sessions, counters: &c.counters,
-		origins: make(map[originKey]tracker.Origin), batches: batches,
+		log: c.log, tracker: c.tracker, sessions: c.sessions, names: c.names, counters: &c.counters,
+		origins: make(map[originKey]tracker.Origin), batches: batches, keeps: s.durable(),
+	}
+	if s.folder != nil {
+		c.checkpointer = &checkpointer{
+			log: c.log, applier: c.applier, tracker: c.tracker, pipe: c.pipe, journal: c.journal, folder: s.folder,
+			shards: cfg.Tracker.Shards, every: cfg.CheckpointEvery, logBytes: cfg.CheckpointLogBytes, logger: cfg.Logger,
+		}
+		c.condition.restores(0, uint64(c.log.Stats().Last))
 	}
 	c.server = rpc.NewServer(rpc.ServerConfig{
 		TLS: tlsConfig, Logger: cfg.Logger, Codec: wire.Codec{},
 		Large:   []string{whorlv1.IngestService_Push_FullMethodName},
 		Quiet:   []string{whorlv1.IngestService_Ingest_FullMethodName, whorlv1.FeedService_Watch_FullMethodName},
 		Status:  c.statusOf,
+		Gate:    c.gate,
 		OnPanic: func(string) { c.counters.panics.Add(1) },
 	})
 	c.register(batches)
 	return c, nil
 }
 
+// Ready returns a channel that is closed when the collector serves, which with a
+// data directory is once its state is restored.
+func (c *Collector) Ready() <-chan struct{} { return c.ready }
+
+// Close lets go of what New opened, when Run is never called.
+func (c *Collector) Close() { c.storage.close() }
+
+// gate turns calls away while the collector restores, but for those that say
+// how far it is.
+func (c *Collector) gate(method string) error {
+	switch method {
+	case whorlv1.StatusService_GetStatus_FullMethodName, whorlv1.StatusService_ListProbes_FullMethodName:
+		return nil
+	}
+	if !strings.HasPrefix(method, "/whorl.") {
+		return nil // health and reflection
+	}
+	return c.condition.closed()
+}
+
 // register puts the services on the server.
 func (c *Collector) register(batches *batchPool) {
 	whorlv1.RegisterIngestServiceServer(c.server, &ingestService{
-		collectorID: c.cfg.ID, epoch: c.journal.Epoch(), durable: c.log.Stats().Durable, noJA4Plus: c.cfg.NoJA4Plus,
+		collectorID: c.cfg.ID, epoch: c.journal.Epoch(), durable: c.storage.durable(), noJA4Plus: c.cfg.NoJA4Plus,
 		log: c.log, registry: c.registry, sessions: c.sessions, names: c.names, counters: &c.counters,
-		batches: batches, notices: c.notices, receivers: &c.handlers, applierEnded: c.applierEnded,
+		batches: batches, notices: c.notices, condition: &c.condition, journal: c.journal, receivers: &c.handlers, applierEnded: c.applierEnded,
 	})
 	whorlv1.RegisterTrackerServiceServer(c.server, newTrackerService(c.tracker, c.journal, &c.counters))
 	whorlv1.RegisterFeedServiceServer(c.server, &feedService{
 		journal: c.journal, readers: c.readers, counters: &c.counters, notices: c.notices, senders: &c.handlers,
 	})
-	whorlv1.RegisterStatusServiceServer(c.server, &statusService{c: c})
+	whorlv1.RegisterStatusServiceServer(c.server, &statusService{c: c, tokens: newTokens(c.journal.Epoch())})
 	c.health = rpc.RegisterHealth(c.server,
 		whorlv1.IngestService_ServiceDesc.ServiceName, whorlv1.TrackerService_ServiceDesc.ServiceName,
 		whorlv1.FeedService_ServiceDesc.ServiceName, whorlv1.StatusService_ServiceDesc.ServiceName)
@@ -185,127 +227,4 @@ func (c *Collector) Addrs() []net.Addr {
 		addrs[i] = l.Addr()
 	}
 	return addrs
-}
-
-// Run serves until ctx ends, then shuts down in order and returns nil; or until
-// a part fails, and returns its error. It can be called once. See shutdown for
-// the order and its deadline.
-func (c *Collector) Run(ctx context.Context) error {
-	if err := c.Listen(); err != nil {
-		return err
-	}
-	// The parts outlive ctx: what was admitted is applied first.
-	inside, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(nil)
-
-	parts := &parts{failed: make(chan error, 1)}
-	trackerCtx, stopTracker := context.WithCancel(inside)
-	defer stopTracker()
-	trackerEnded := parts.start("tracker", func() error { return c.tracker.Run(trackerCtx) })
-	parts.start("applier", func() error {
-		defer close(c.applierEnded)
-		return c.applier.run(inside)
-	})
-	tickCtx, stopTicks := context.WithCancel(inside)
-	defer stopTicks()
-	ticksEnded := parts.start("ticks", func() error { return c.tick(tickCtx) })
-	for _, l := range c.listeners {
-		parts.start("server", func() error {
-			err := c.server.Serve(rpc.LimitListener(l))
-			if errors.Is(err, grpc.ErrServerStopped) {
-				return nil
-			}
-			return err
-		})
-	}
-	c.health.Serving()
-
-	var failure error
-	select {
-	case <-ctx.Done():
-	case failure = <-parts.failed:
-		// What still works ends in order; what waits for the part that failed runs
-		// into the deadline.
-		c.cfg.Logger.Error("a part of the collector failed: shutting down", slog.Any("err", failure))
-	}
-	c.shutdown(&stopping{
-		stopTicks: stopTicks, ticksEnded: ticksEnded,
-		stopTracker: stopTracker, trackerEnded: trackerEnded, stop: stop,
-	})
-	parts.wait()
-	c.handlers.Wait()
-	return failure
-}
-
-// tick writes time into the log while ctx lasts, and lets go of what the feed
-// holds too long.
-func (c *Collector) tick(ctx context.Context) error {
-	ticker := time.NewTicker(tickEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-ticker.C:
-			c.journal.Trim(now.UnixNano())
-			_, err := c.log.Append(ctx, log.Record{LogTime: now.UnixNano(), Kind: log.KindTick})
-			if err != nil && ctx.Err() == nil {
-				return fmt.Errorf("append a tick: %w", err)
-			}
-		}
-	}
-}
-
-// parts are the goroutines of a collector.
-type parts struct {
-	all    sync.WaitGroup
-	failed chan error // the first error
-}
-
-// start runs f in a goroutine and returns a channel that is closed when it has
-// ended.
-func (p *parts) start(name string, f func() error) <-chan struct{} {
-	ended := make(chan struct{})
-	p.all.Go(func() {
-		defer close(ended)
-		if err := f(); err != nil {
-			select {
-			case p.failed <- fmt.Errorf("%s: %w", name, err):
-			default: // the first error is the reason, others follow from it
-			}
-		}
-	})
-	return ended
-}
-
-func (p *parts) wait() { p.all.Wait() }
-
-// evictionSink encodes evictions into the feed, once for all subscribers.
-type evictionSink struct {
-	journal  *feed.Journal
-	counters *counters
-	buffers  sync.Pool // of *[]byte
-}
-
-// maxKeptEncoding keeps giants out of the pool.
-const maxKeptEncoding = 64 << 10
-
-// take is the tracker's OnEvict. Evictions of one shard come one after another;
-// the feed numbers them across shards in the order of arrival.
-func (s *evictionSink) take(_ int, e *tracker.Eviction) {
-	buf, ok := s.buffers.Get().(*[]byte)
-	if !ok {
-		buf = new([]byte)
-	}
-	body := wire.AppendEviction((*buf)[:0], e)
-	// The journal counts what it refuses; a closed one means that the shutdown
-	// ran out of time.
-	_, err := s.journal.Append(time.Now().UnixNano(), &e.Connection.Key, e.Connection.Network, body)
-	if errors.Is(err, feed.ErrClosed) {
-		s.counters.eventsLate.Add(1)
-	}
-	if cap(body) <= maxKeptEncoding {
-		*buf = body
-		s.buffers.Put(buf)
-	}
 }

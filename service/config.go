@@ -18,9 +18,18 @@ const (
 	DefaultListen         = "127.0.0.1:4750"
 	DefaultMaxProbes      = 1000
 	DefaultMaxSubscribers = 256
-	DefaultFeedMaxBytes   = 256 << 20
-	DefaultFeedMaxAge     = 168 * time.Hour
-	DefaultDrainTimeout   = 10 * time.Second
+	// DefaultFeedMaxBytes is that of a feed in memory, DefaultFeedDiskBytes that
+	// of one in a data directory.
+	DefaultFeedMaxBytes  = 256 << 20
+	DefaultFeedDiskBytes = 8 << 30
+	DefaultFeedMaxAge    = 168 * time.Hour
+	// DefaultLogMaxBytes bounds the log in a data directory.
+	DefaultLogMaxBytes = 4 << 30
+	// DefaultCheckpointEvery and DefaultCheckpointLogBytes say when a checkpoint
+	// is written while the log grows: whichever comes first.
+	DefaultCheckpointEvery    = time.Minute
+	DefaultCheckpointLogBytes = 64 << 20
+	DefaultDrainTimeout       = 10 * time.Second
 )
 
 // Config describes a collector. The zero Config works: it listens on loopback
@@ -39,11 +48,28 @@ type Config struct {
 	// Reflection says whether grpc.reflection is served.
 	Reflection Reflection
 
-	// Tracker describes the table. OnEvict and Enrich belong to the collector
-	// and must be nil.
+	// Tracker describes the table. OnEvict, OnOutput, Encode, Enrich and
+	// Annotate belong to the collector and must be nil. With DataDir HashSeed and
+	// Epoch are those of the directory, and so are Shards when 0.
 	Tracker tracker.Config
+	// Knowledge names tables of fingerprints and rules for anomalies.
+	Knowledge Knowledge
+	// DataDir is the directory of what survives the process: log, checkpoints and
+	// feed. It is made when it does not exist. Empty keeps everything in memory.
+	DataDir string
+	// LogMaxBytes bounds the log on disk; while it is full nothing is taken in.
+	// 0 is the default, or a quarter of the free disk if that is less.
+	LogMaxBytes int64
+	// CheckpointEvery and CheckpointLogBytes say how soon a checkpoint follows
+	// the one before, while the log grows: after this time, or this much of the
+	// log. Less means a faster start after a crash and more to write. 0 is the
+	// default.
+	CheckpointEvery    time.Duration
+	CheckpointLogBytes int64
+
 	// FeedMaxBytes and FeedMaxAge bound what the feed keeps for subscribers
-	// that resume. 0 is the default.
+	// that resume, in memory or, with a data directory, on disk. 0 is the
+	// default.
 	FeedMaxBytes int64
 	FeedMaxAge   time.Duration
 
@@ -82,6 +108,18 @@ func (c Config) withDefaults() Config {
 	}
 	if c.FeedMaxBytes == 0 {
 		c.FeedMaxBytes = DefaultFeedMaxBytes
+		if c.DataDir != "" {
+			c.FeedMaxBytes = DefaultFeedDiskBytes
+		}
+	}
+	if c.LogMaxBytes == 0 {
+		c.LogMaxBytes = DefaultLogMaxBytes
+	}
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = DefaultCheckpointEvery
+	}
+	if c.CheckpointLogBytes == 0 {
+		c.CheckpointLogBytes = DefaultCheckpointLogBytes
 	}
 	if c.FeedMaxAge == 0 {
 		c.FeedMaxAge = DefaultFeedMaxAge
@@ -101,7 +139,8 @@ func (c Config) withDefaults() Config {
 	if c.Tracker.MaxProbes == 0 {
 		c.Tracker.MaxProbes = defaultMaxProbeIDs
 	}
-	// Nothing outlives this process, so the place of a key may differ next time.
+	// A data directory has its own; without one nothing outlives this process, so
+	// the place of a key may differ next time.
 	if c.Tracker.HashSeed == 0 {
 		c.Tracker.HashSeed = rand.Uint64()
 	}
@@ -129,6 +168,10 @@ func (c Config) check() error {
 	switch {
 	case c.FeedMaxBytes < 0:
 		return fmt.Errorf("feed: max bytes is %d, want 0 or more", c.FeedMaxBytes)
+	case c.LogMaxBytes < 0:
+		return fmt.Errorf("log: max bytes is %d, want 0 or more", c.LogMaxBytes)
+	case c.CheckpointEvery < 0 || c.CheckpointLogBytes < 0:
+		return fmt.Errorf("checkpoints: every %v and %d bytes, want 0 or more", c.CheckpointEvery, c.CheckpointLogBytes)
 	case c.FeedMaxAge < 0:
 		return fmt.Errorf("feed: max age is %v, want 0 or more", c.FeedMaxAge)
 	case c.MaxProbes < 0:
@@ -139,8 +182,11 @@ func (c Config) check() error {
 		return fmt.Errorf("drain timeout is %v, want 0 or more", c.DrainTimeout)
 	case c.Reflection > ReflectionOff:
 		return fmt.Errorf("reflection is %d, want auto, on or off", c.Reflection)
-	case c.Tracker.OnEvict != nil || c.Tracker.Enrich != nil:
-		return errors.New("tracker: OnEvict and Enrich belong to the collector")
+	case c.Tracker.OnEvict != nil || c.Tracker.OnOutput != nil || c.Tracker.Encode != nil ||
+		c.Tracker.Enrich != nil || c.Tracker.Annotate != nil:
+		return errors.New("tracker: OnEvict, OnOutput, Encode, Enrich and Annotate belong to the collector")
+	case c.DataDir != "" && (c.Tracker.HashSeed != 0 || c.Tracker.Epoch != 0):
+		return errors.New("tracker: HashSeed and Epoch are those of the data directory")
 	}
 	if len(c.Listeners) > 0 {
 		return nil

@@ -8,7 +8,9 @@ import (
 )
 
 // counters say what the collector did not take or could not deliver. Every
-// place that drops something adds here; GetStatus.drops shows all of it.
+// place that drops something adds here; GetStatus.drops shows all of it. With a
+// data directory they outlive the process: those that the log decides exactly,
+// the others as they were at the newest checkpoint.
 type counters struct {
 	batchesInvalid    atomic.Uint64 // malformed: skipped for good
 	batchesTooLarge   atomic.Uint64 // beyond maxBatchBytes: skipped for good
@@ -42,32 +44,67 @@ func (c *counters) lost(reason string, packets uint64) {
 	c.lostPackets[0].Add(packets)
 }
 
+// namedCounter is a counter with its name in GetStatusResponse.drops.
+type namedCounter struct {
+	where string
+	n     *atomic.Uint64
+}
+
+// all lists every counter, in a fixed order.
+func (c *counters) all() []namedCounter {
+	out := []namedCounter{
+		{"ingest.batches_invalid", &c.batchesInvalid},
+		{"ingest.batches_too_large", &c.batchesTooLarge},
+		{"ingest.batches_out_of_order", &c.batchesOutOfOrder},
+		{"ingest.batches_missing", &c.batchesMissing},
+		{"ingest.streams_broken", &c.streamsBroken},
+		{"ingest.probes_refused", &c.probesRefused},
+	}
+	for i, r := range lostReasons {
+		out = append(out, namedCounter{"probe.packets_lost." + r, &c.lostPackets[i]})
+	}
+	for t := ja4.TypeJA4; t < ja4.NumTypes; t++ {
+		out = append(out, namedCounter{"ingest.ja4plus_refused." + t.String(), &c.fingerprints[t]})
+	}
+	return append(out,
+		namedCounter{"watch.subscribers_refused", &c.subscribersRefused},
+		namedCounter{"watch.readers_stalled", &c.readersStalled},
+		namedCounter{"watch.events_lost", &c.eventsLost},
+		namedCounter{"feed.events_after_close", &c.eventsLate},
+		namedCounter{"connections.histories_thinned", &c.historiesThinned},
+		namedCounter{"calls.panics", &c.panics},
+		namedCounter{"calls.internal_errors", &c.internalErrors},
+	)
+}
+
 // drops lists what is not zero, in a fixed order.
 func (c *counters) drops() []*whorlv1.DropCounter {
 	var out []*whorlv1.DropCounter
-	add := func(where string, n uint64) {
-		if n > 0 {
-			out = append(out, &whorlv1.DropCounter{Where: where, Count: n})
+	for _, v := range c.save() {
+		out = append(out, &whorlv1.DropCounter{Where: v.where, Count: v.n})
+	}
+	return out
+}
+
+// save returns what is not zero, in a fixed order.
+func (c *counters) save() []counterValue {
+	var out []counterValue
+	for _, v := range c.all() {
+		if n := v.n.Load(); n > 0 {
+			out = append(out, counterValue{where: v.where, n: n})
 		}
 	}
-	add("ingest.batches_invalid", c.batchesInvalid.Load())
-	add("ingest.batches_too_large", c.batchesTooLarge.Load())
-	add("ingest.batches_out_of_order", c.batchesOutOfOrder.Load())
-	add("ingest.batches_missing", c.batchesMissing.Load())
-	add("ingest.streams_broken", c.streamsBroken.Load())
-	add("ingest.probes_refused", c.probesRefused.Load())
-	for i, r := range lostReasons {
-		add("probe.packets_lost."+r, c.lostPackets[i].Load())
-	}
-	for t := ja4.TypeJA4; t < ja4.NumTypes; t++ {
-		add("ingest.ja4plus_refused."+t.String(), c.fingerprints[t].Load())
-	}
-	add("watch.subscribers_refused", c.subscribersRefused.Load())
-	add("watch.readers_stalled", c.readersStalled.Load())
-	add("watch.events_lost", c.eventsLost.Load())
-	add("feed.events_after_close", c.eventsLate.Load())
-	add("connections.histories_thinned", c.historiesThinned.Load())
-	add("calls.panics", c.panics.Load())
-	add("calls.internal_errors", c.internalErrors.Load())
 	return out
+}
+
+// restore sets what an earlier life has saved. Names that this program does not
+// know are those of another version, and left out.
+func (c *counters) restore(values []counterValue) {
+	saved := make(map[string]uint64, len(values))
+	for _, v := range values {
+		saved[v.where] = v.n
+	}
+	for _, v := range c.all() {
+		v.n.Store(saved[v.where])
+	}
 }

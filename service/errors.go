@@ -44,7 +44,10 @@ const (
 	ReasonTooLarge       = "TOO_LARGE"
 	ReasonDraining       = "DRAINING"
 	ReasonLogFull        = "LOG_FULL"
-	ReasonWrongProbe     = "WRONG_PROBE" // the probe id is not a name of the certificate
+	ReasonLogUnwritable  = "LOG_UNWRITABLE" // nothing can be made durable now
+	ReasonRestoring      = "RESTORING"      // the collector has just started and reads its state
+	ReasonWrongProbe     = "WRONG_PROBE"    // the probe id is not a name of the certificate
+	ReasonBadConfig      = "BAD_CONFIG"     // a file of tables or rules was refused; metadata: file, line
 	ReasonUnavailable    = "NOT_IN_THIS_BUILD"
 )
 
@@ -148,6 +151,8 @@ func toStatus(err error) (_ error, known bool) {
 	case errors.Is(err, errStopping), errors.Is(err, feed.ErrClosed),
 		errors.Is(err, log.ErrClosed), errors.Is(err, tracker.ErrStopped):
 		return errDraining(), true
+	case errors.Is(err, log.ErrUnavailable):
+		return errUnwritable(), true
 	case errors.Is(err, log.ErrTooLarge):
 		return failure(codes.ResourceExhausted, ReasonTooLarge, "the batch is larger than the log of this collector"), true
 	case errors.Is(err, tracker.ErrFull):

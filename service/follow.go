@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ import (
 	"github.com/whorl-net/whorl/internal/feed"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+	"github.com/whorl-net/whorl/tracker"
 )
 
 // errComplete says that a watch has done what it was asked for.
@@ -62,7 +64,7 @@ func (w *watch) follow(ctx context.Context) error {
 		}
 	}
 	for {
-		m, caughtUp, err := w.gather()
+		m, caughtUp, err := w.gather(ctx)
 		switch {
 		case err != nil:
 			return err
@@ -107,10 +109,10 @@ type watchMessage struct {
 
 // gather reads the next message. nil with caughtUp says that there is nothing to
 // read; nil without, that the filter left out a whole block.
-func (w *watch) gather() (m *watchMessage, caughtUp bool, err error) {
+func (w *watch) gather(ctx context.Context) (m *watchMessage, caughtUp bool, err error) {
 	var gap *feed.Gap
 	if w.next == w.block.Len() {
-		if err := w.read(); err != nil {
+		if err := w.read(ctx); err != nil {
 			return nil, false, err
 		}
 		if gap = w.block.Gap; gap != nil {
@@ -142,12 +144,12 @@ func (w *watch) gather() (m *watchMessage, caughtUp bool, err error) {
 }
 
 // read fetches the next block. Without a filter it is one message.
-func (w *watch) read() error {
+func (w *watch) read(ctx context.Context) error {
 	most := maxWatchMax
 	if w.filter.All() {
 		most = w.most()
 	}
-	block, err := w.reader.Next(most, watchBytes)
+	block, err := w.reader.Next(ctx, most, watchBytes)
 	if err != nil {
 		return err
 	}
@@ -196,15 +198,15 @@ func (w *watch) take() (frames []byte, count int, err error) {
 		detail = w.filter.Detail() // what matches goes out as it is
 	}
 	for w.next < w.block.Len() && count < most && len(frames) < watchBytes {
-		sequence, err := wire.DecodeEviction(w.block.Event(w.next), detail, &w.eviction)
+		matches, project, err := w.look(w.next, detail)
 		if err != nil {
 			return nil, 0, fmt.Errorf("event %d of the feed: %w", w.block.First+uint64(w.next), err)
 		}
-		if w.filter.MatchEviction(&w.eviction) {
+		if matches {
 			count++
 			if w.wanted.All() {
 				frames = append(frames, w.block.Frames(w.next, w.next+1)...)
-			} else if frames, err = w.project(frames, sequence); err != nil {
+			} else if frames, err = project(frames); err != nil {
 				return nil, 0, err
 			}
 		}
@@ -212,6 +214,26 @@ func (w *watch) take() (frames []byte, count int, err error) {
 	}
 	w.at = feed.Cursor{Epoch: w.journal.Epoch(), Sequence: w.block.First + uint64(w.next) - 1}
 	return frames, count, nil
+}
+
+// look decodes event i of the block, an eviction or a discovery, and returns
+// whether the filter takes it, and what appends the wanted parts of it, framed.
+func (w *watch) look(i int, detail tracker.Detail) (matches bool, project func([]byte) ([]byte, error), err error) {
+	if !w.block.Discovery(i) {
+		sequence, err := wire.DecodeEviction(w.block.Event(i), detail, &w.eviction)
+		return w.filter.MatchEviction(&w.eviction), func(dst []byte) ([]byte, error) { return w.project(dst, sequence) }, err
+	}
+	d := &w.discovery
+	sequence, err := wire.DecodeDiscovery(w.block.Event(i), detail, d)
+	if err != nil {
+		return false, nil, err
+	}
+	// What was found is found by its rule and severity, too.
+	own := d.Connection.Anomalies
+	d.Connection.Anomalies = append(slices.Clip(own), d.Anomaly)
+	matches = w.filter.Match(&d.Connection)
+	d.Connection.Anomalies = own
+	return matches, func(dst []byte) ([]byte, error) { return w.wanted.AppendDiscoveryFrame(dst, sequence, d), nil }, nil
 }
 
 // project appends the parts of w.eviction that are wanted, framed.

@@ -33,6 +33,9 @@ type groupField func(b []byte, s *tracker.Snapshot) []byte
 // grouping sums up connections by their values of some fields.
 type grouping struct {
 	fields []groupField
+	// rule is the place in fields of the one that has a value for each anomaly of
+	// a connection, which then counts in each of these groups; -1 is none.
+	rule   int
 	detail tracker.Detail
 	order  whorlv1.GroupOrder
 	limit  int
@@ -61,7 +64,7 @@ func newGrouping(req *whorlv1.CountRequest) (*grouping, error) {
 	if n := len(req.GetGroupBy()); n > maxGroupBy {
 		return nil, badLength("group_by", n, fmt.Sprintf("at most %d", maxGroupBy))
 	}
-	g := &grouping{order: req.GetOrderBy(), limit: int(req.GetLimit()), groups: make(map[string]*group)}
+	g := &grouping{order: req.GetOrderBy(), limit: int(req.GetLimit()), groups: make(map[string]*group), rule: -1}
 	if g.limit == 0 {
 		g.limit = defaultGroupTop
 	}
@@ -69,6 +72,12 @@ func newGrouping(req *whorlv1.CountRequest) (*grouping, error) {
 		f, detail, err := newGroupField(fmt.Sprintf("group_by[%d]", i), name)
 		if err != nil {
 			return nil, err
+		}
+		if f == nil {
+			if g.rule >= 0 {
+				return nil, badField(ReasonBadField, fmt.Sprintf("group_by[%d]", i), name, "there twice")
+			}
+			g.rule = i
 		}
 		g.fields = append(g.fields, f)
 		g.detail = max(g.detail, detail)
@@ -90,15 +99,16 @@ var plainGroups = map[string]struct {
 	"network":          {func(b []byte, s *tracker.Snapshot) []byte { return append(b, networkOf(s.Network)...) }, tracker.Bare},
 	"tcp_state":        {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.TCPState.String()...) }, tracker.Bare},
 	"probe":            {groupProbe, tracker.Newest},
-	"app":              {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.IdentifiedApp...) }, tracker.Newest},
-	"identified_app":   {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.IdentifiedApp...) }, tracker.Newest},
+	"app":              {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.IdentifiedApp...) }, tracker.Histories},
+	"identified_app":   {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.IdentifiedApp...) }, tracker.Histories},
 	"server_name":      {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.ServerName...) }, tracker.Newest},
 	"sni":              {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.ServerName...) }, tracker.Newest},
 	"ssh":              {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.SSHSessionType...) }, tracker.Newest},
 	"ssh_session_type": {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.SSHSessionType...) }, tracker.Newest},
 	"tunnel":           {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.TunnelIndicator...) }, tracker.Newest},
 	"tunnel_indicator": {func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.TunnelIndicator...) }, tracker.Newest},
-	"is_known_bad":     {func(b []byte, s *tracker.Snapshot) []byte { return strconv.AppendBool(b, s.KnownBad) }, tracker.Newest},
+	"is_known_bad":     {func(b []byte, s *tracker.Snapshot) []byte { return strconv.AppendBool(b, s.KnownBad) }, tracker.Histories},
+	"rule":             {nil, tracker.Histories}, // see grouping.add
 	"is_new":           {func(b []byte, s *tracker.Snapshot) []byte { return strconv.AppendBool(b, s.New) }, tracker.Newest},
 }
 
@@ -177,12 +187,30 @@ func appendPrefix(b []byte, a flow.Addr, bits int) []byte {
 
 // add counts one connection.
 func (g *grouping) add(s *tracker.Snapshot) error {
+	if g.rule < 0 || len(s.Anomalies) == 0 {
+		return g.addAs(s, "")
+	}
+	for i := range s.Anomalies { // a rule has one at most
+		if err := g.addAs(s, s.Anomalies[i].Rule); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addAs counts one connection; rule is its value of the field rule.
+func (g *grouping) addAs(s *tracker.Snapshot, rule string) error {
 	g.key = g.key[:0]
-	for _, f := range g.fields {
+	for i, f := range g.fields {
 		// A value may hold any byte, so its length goes in front. No value has
 		// more than 255 bytes, and a longer one is cut the same way every time.
 		start := len(g.key)
-		g.key = f(append(g.key, 0), s)
+		g.key = append(g.key, 0)
+		if i == g.rule {
+			g.key = append(g.key, rule...)
+		} else {
+			g.key = f(g.key, s)
+		}
 		n := min(len(g.key)-start-1, 255)
 		g.key = g.key[:start+1+n]
 		g.key[start] = byte(n)

@@ -14,7 +14,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/feed"
 	"github.com/whorl-net/whorl/internal/log"
+	"github.com/whorl-net/whorl/internal/planted"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
@@ -41,6 +43,8 @@ type ingestService struct {
 	counters           *counters
 	batches            *batchPool
 	notices            *notices
+	condition          *condition
+	journal            *feed.Journal
 	// receivers are the goroutines that receive or send for streams; they end
 	// soon after the handlers do.
 	receivers *sync.WaitGroup
@@ -67,15 +71,14 @@ func (in *ingestService) Ingest(g ingestServerStream) error {
 	if err := checkIdentity(ctx, "hello.probe_id", session.Probe); err != nil {
 		return err
 	}
+	if in.condition.refusing() != nil {
+		return errUnwritable()
+	}
 	s := newStream(session, in.durable, cancel)
 	if err := in.registry.claim(ctx, s, hello); err != nil {
 		return err
 	}
-	// Whoever takes the place must find all that was admitted here applied.
-	defer func() {
-		in.settle(s)
-		in.registry.leave(s)
-	}()
+	defer in.depart(s)
 	// Only who has a place takes names: they are few, and never given back.
 	if err := in.names.admit(session.Network, session.Probe); err != nil {
 		return err
@@ -109,11 +112,29 @@ func (in *ingestService) serve(ctx context.Context, s *stream, hello *whorlv1.He
 		s.send(sendCtx, welcome, g.Send)
 	})
 	err := in.read(ctx, s, inbox)
+	if reasonOf(err) == ReasonLogUnwritable || errors.Is(err, log.ErrUnavailable) {
+		return err
+	}
 	in.settle(s)
 	if err == nil || reasonOf(err) == ReasonDraining {
 		s.sayGoodbye(sent)
 	}
 	return err
+}
+
+// depart gives the place of s back once all that it admitted is applied: whoever
+// takes the place must find it so. While the log cannot be written that may take
+// long, and the probe is not kept waiting for it.
+func (in *ingestService) depart(s *stream) {
+	leave := func() {
+		in.settle(s)
+		in.registry.leave(s)
+	}
+	if in.condition.refusing() == nil {
+		leave()
+		return
+	}
+	in.receivers.Go(leave)
 }
 
 // settle waits until all that s admitted is applied. The applier gets there: it
@@ -149,6 +170,9 @@ func (s *stream) sayGoodbye(sent <-chan struct{}) {
 // resume finds out where the session stands.
 func (in *ingestService) resume(ctx context.Context, s *stream, hello *whorlv1.Hello) error {
 	last, known := in.sessions.last(keyOf(s.session))
+	if planted.NoDedupe {
+		last, known = 0, false
+	}
 	oldest := hello.GetOldestSequence()
 	if !known {
 		in.notices.log(ctx, slog.LevelInfo, "new session",
@@ -174,7 +198,7 @@ func (in *ingestService) resume(ctx context.Context, s *stream, hello *whorlv1.H
 	b := in.batches.get()
 	b.Sequence = last + 1
 	b.Lost = &flow.Lost{FirstSequence: last + 1, LastSequence: oldest - 1, Reason: "missing"}
-	return in.append(ctx, s, b, 0)
+	return in.append(ctx, s, b, nil, 0)
 }
 
 func (in *ingestService) welcome(s *stream) *whorlv1.IngestResponse {
@@ -265,12 +289,18 @@ func (in *ingestService) finish(ctx context.Context, s *stream, flush bool) erro
 		LogTime: now, Kind: log.KindClose, Session: s.session,
 		Note: &ticket{applied: func(applied) { close(done) }},
 	})
-	if _, err := in.log.Append(ctx, records...); err != nil {
+	position, err := in.log.Submit(ctx, nil, records...)
+	if err != nil {
 		return err
 	}
 	select {
 	case <-done:
+		if flush { // who looks into the feed now is to find what was evicted
+			return in.journal.WaitDurable(ctx, uint64(position))
+		}
 		return nil
+	case <-in.applierEnded:
+		return errDraining()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -563,6 +564,7 @@ func FuzzReadSequence(f *testing.F) {
 	f.Add(wire.AppendBatch(nil, packets(77, 0, 1)))
 	f.Add([]byte{8, 0x80})
 	f.Fuzz(func(t *testing.T, p []byte) {
+		fuzzguard.Watch(t)
 		var b whorlv1.Batch
 		if proto.Unmarshal(p, &b) == nil && readSequence(p) != b.GetSequence() {
 			t.Errorf("sequence %d, protobuf says %d", readSequence(p), b.GetSequence())

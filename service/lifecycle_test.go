@@ -41,6 +41,7 @@ func TestEveryMethodAnswers(t *testing.T) {
 		"/whorl.v1.StatusService/ListProbes":                         codes.OK,
 		"/whorl.v1.StatusService/ListFingerprints":                   codes.Unimplemented,
 		"/whorl.v1.StatusService/FlushConnections":                   codes.OK,
+		"/whorl.v1.StatusService/ForgetFingerprints":                 codes.Unimplemented,
 		"/whorl.v1.StatusService/ReloadConfig":                       codes.Unimplemented,
 		"/grpc.health.v1.Health/Check":                               codes.OK,
 		"/grpc.health.v1.Health/List":                                codes.OK,

@@ -135,7 +135,7 @@ func newLister(ts *trackerService, req listed, now int64) (*lister, error) {
 		tracker: ts.tracker, counters: ts.counters, filter: f, wanted: wanted, thin: thin,
 		detail: max(f.Detail(), wanted.Detail()), chunk: bareChunk,
 	}
-	if l.detail == tracker.Full {
+	if l.detail >= tracker.Histories {
 		l.chunk = fullChunk
 	}
 	return l, nil

@@ -54,7 +54,7 @@ func (in *ingestService) Push(ctx context.Context, req *whorlv1.PushRequest) (*w
 	if in.durable {
 		record.Data = wire.AppendBatch(nil, b)
 	}
-	if _, err := in.log.Append(ctx, record); err != nil {
+	if _, err := in.log.Submit(ctx, nil, record); err != nil {
 		return nil, err
 	}
 	select {

@@ -197,6 +197,17 @@ func (r *registry) drain() []*stream {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.draining = true
+	return r.streamsLocked()
+}
+
+// streams returns those there are.
+func (r *registry) streams() []*stream {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.streamsLocked()
+}
+
+func (r *registry) streamsLocked() []*stream {
 	var streams []*stream
 	for _, p := range r.probes {
 		if p.stream != nil {
@@ -263,6 +274,8 @@ func (p *probe) describeLocked(now time.Time) *whorlv1.Probe {
 		SpoolBatches:    spool,
 		ClockOffset:     durationpb.New(p.clockOffset), Lag: durationpb.New(lag),
 		PacketsApplied: p.packetsApplied, PacketsLost: p.packetsLost,
+		PacketsReported: rep.GetPacketsReported(), PacketsAcknowledged: rep.GetPacketsAcknowledged(),
+		PacketsBuffered: rep.GetPacketsBuffered(),
 	}
 }
 

@@ -70,8 +70,12 @@ func newRigWith(t *testing.T, cfg Config, l log.Log) *rig {
 		cfg.Tracker.MaxConnections = 20_000
 	}
 	var err error
-	if r.collector, err = newCollector(cfg, l); err != nil {
-		t.Fatal(err)
+	if cfg.DataDir != "" {
+		if r.collector, err = New(cfg); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		r.collector = collectorWith(t, cfg, l)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
@@ -90,6 +94,24 @@ func newRigWith(t *testing.T, cfg Config, l log.Log) *rig {
 		r.ended <- nil
 	})
 	return r
+}
+
+// collectorWith builds a collector around a log in memory.
+func collectorWith(t *testing.T, cfg Config, l log.Log) *Collector {
+	t.Helper()
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	cfg = cfg.withDefaults()
+	s, err := inMemory(&cfg, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newCollector(cfg, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // dial makes another connection.

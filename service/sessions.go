@@ -115,6 +115,38 @@ func (s *sessions) close(key sessionKey) {
 	}
 }
 
+// save returns what is remembered: the sessions, least recently applied first,
+// and the keys of pushes, least recently used first.
+func (s *sessions) save() ([]session, [][16]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]session, 0, s.order.Len())
+	for e := s.order.Front(); e != nil; e = e.Next() {
+		all = append(all, *e.Value.(*session))
+	}
+	keys := make([][16]byte, 0, s.pushes.order.Len())
+	for e := s.pushes.order.Front(); e != nil; e = e.Next() {
+		keys = append(keys, e.Value.([16]byte))
+	}
+	return all, keys
+}
+
+// restore remembers what save returned, and nothing else.
+func (s *sessions) restore(all []session, keys [][16]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.byKey)
+	s.order.Init()
+	for i := range all {
+		one := all[i]
+		s.byKey[one.key] = s.order.PushBack(&one)
+	}
+	s.pushes = pushKeys{byID: make(map[[16]byte]*list.Element), order: list.New()}
+	for _, id := range keys {
+		s.pushes.add(id)
+	}
+}
+
 // push reports whether a push with this key is new, and remembers it. The zero
 // id is always new.
 func (s *sessions) push(id [16]byte) (isNew bool) {

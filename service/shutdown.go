@@ -17,11 +17,13 @@ const stopGrace = time.Second
 
 // stopping are the switches of the parts.
 type stopping struct {
-	stopTicks    context.CancelFunc
-	ticksEnded   <-chan struct{}
-	stopTracker  context.CancelFunc
-	trackerEnded <-chan struct{}
-	stop         context.CancelCauseFunc
+	stopTicks        context.CancelFunc
+	ticksEnded       <-chan struct{}
+	stopCheckpoints  context.CancelFunc
+	checkpointsEnded <-chan struct{}
+	stopTracker      context.CancelFunc
+	trackerEnded     <-chan struct{}
+	stop             context.CancelCauseFunc
 }
 
 // shutdown ends everything, in this order:
@@ -32,7 +34,9 @@ type stopping struct {
 //     acknowledged once more, then UNAVAILABLE.
 //  3. Without a durable log every connection is evicted, cause flush: this is
 //     the last chance to tell.
-//  4. The log is closed, applied to its end, and the tracker stops.
+//  4. The log is closed and applied to its end. With a data directory a last
+//     checkpoint is written, so that the next start has nothing to replay. Then
+//     the tracker stops.
 //  5. The feed is closed: subscribers get what they have not read yet, then
 //     UNAVAILABLE and their cursor.
 //  6. The server stops.
@@ -43,21 +47,26 @@ func (c *Collector) shutdown(s *stopping) {
 	defer cancel()
 	logger := c.cfg.Logger
 	logger.Info("shutdown begins", slog.Int("probes", c.registry.count()), slog.Duration("within", c.cfg.DrainTimeout))
+	c.condition.drains()
 	c.health.Shutdown()
 	c.drainProbes(ctx)
 	logger.Info("shutdown: probes have left", slog.Int("probes", c.registry.count()))
 
 	s.stopTicks()
 	<-s.ticksEnded
-	if !c.log.Stats().Durable {
+	if !c.storage.durable() {
 		// A full log, or one that is not read any more, runs into the deadline.
 		if _, err := c.log.Append(ctx, log.Record{LogTime: time.Now().UnixNano(), Kind: log.KindFlush}); err != nil {
 			logger.Error("connections were not flushed into the feed", slog.Any("err", err))
 		}
 	}
 	c.log.Close()
+	s.stopCheckpoints()
+	<-s.checkpointsEnded
 	if !within(ctx, c.applierEnded) || !within(ctx, c.applier.pending.idle()) {
 		logger.Error("shutdown ran out of time: not everything was applied")
+	} else {
+		c.lastCheckpoint(ctx)
 	}
 	s.stop(errStopping)
 	s.stopTracker()
@@ -70,6 +79,30 @@ func (c *Collector) shutdown(s *stopping) {
 	logger.Info("shutdown: the feed is closed", slog.String("cursor", c.journal.Newest().String()))
 	c.stopServer()
 	logger.Info("shutdown ends")
+}
+
+// abandon ends everything at once and writes nothing more: after a failure the
+// state may be wrong, and in the middle of a restore it is not there yet. The
+// next start goes on from what is on the disk.
+func (c *Collector) abandon(s *stopping) {
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.DrainTimeout)
+	defer cancel()
+	c.condition.drains()
+	c.health.Shutdown()
+	for _, stream := range c.registry.drain() {
+		stream.end(errDraining())
+	}
+	s.stopTicks()
+	s.stopCheckpoints()
+	s.stop(errStopping)
+	s.stopTracker()
+	c.log.Close()
+	<-s.ticksEnded
+	<-s.checkpointsEnded
+	<-s.trackerEnded
+	c.journal.Close()
+	within(ctx, c.readers.none())
+	c.stopServer()
 }
 
 // drainProbes ends every ingest stream.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -17,33 +16,40 @@ import (
 type statusService struct {
 	whorlv1.UnimplementedStatusServiceServer
 
-	c *Collector
+	c      *Collector
+	tokens *tokens
 }
 
 // GetStatus returns counts of this moment. Figures of different parts may be a
 // batch apart.
 func (ss *statusService) GetStatus(_ context.Context, req *whorlv1.GetStatusRequest) (*whorlv1.GetStatusResponse, error) {
 	c := ss.c
+	// In this order: what was applied was acknowledged before.
 	totals := c.tracker.Count()
+	replaying := max(c.applier.replaying.Load(), 0)
 	held := c.journal.Stats()
 	resp := &whorlv1.GetStatusResponse{
 		Version: c.cfg.Version, CollectorId: c.cfg.ID, Epoch: c.journal.Epoch(), StartedAt: timestamppb.New(c.started),
 		Connections: totals.Live, MaxConnections: totals.MaxConnections, MemoryBytes: totals.MemoryBytes,
 		Feed: &whorlv1.FeedStatus{
 			OldestCursor: held.Oldest.String(), NewestCursor: held.Newest.String(),
-			HeldEvents: held.Events, HeldBytes: uint64(held.Bytes), Durable: false,
+			HeldEvents: held.Events, HeldBytes: uint64(held.Bytes), Durable: c.storage.durable(),
 		},
 		Subscribers: c.readers.list(held.Newest), ProbesConnected: uint32(c.registry.count()),
 		Drops: c.drops(totals, held.Refused), Durability: "memory",
 		PacketsApplied: totals.Packets, BytesApplied: totals.Bytes, ConnectionsOpened: totals.Opened,
+		PacketsAcknowledged: c.applier.acknowledged.Load(), PacketsReplaying: uint64(replaying),
 		// In the proto's words: later than an idle timeout, or from the future.
 		PacketsLate: totals.Late + totals.Future,
+		State:       c.condition.name(), Restore: c.condition.progress(c.applier.done.Load()), Log: c.logStatus(),
 	}
+	c.knowledge.describe(resp)
 	if held.OldestTime != 0 {
 		resp.Feed.OldestTime = timestamppb.New(time.Unix(0, held.OldestTime))
 	}
-	if c.log.Stats().Durable {
-		resp.Durability = "disk"
+	if c.storage.durable() {
+		resp.Feed.HeldBytes = uint64(held.StoredBytes)
+		resp.Durability, resp.DataDir, resp.Checkpoint = "disk", c.cfg.DataDir, c.checkpointStatus()
 	}
 	for cause := tracker.Cause(1); cause < tracker.NumCauses; cause++ {
 		resp.Evictions = append(resp.Evictions, &whorlv1.EvictionCounter{
@@ -59,6 +65,19 @@ func (ss *statusService) GetStatus(_ context.Context, req *whorlv1.GetStatusRequ
 		}
 	}
 	return resp, nil
+}
+
+// logStatus describes the log.
+func (c *Collector) logStatus() *whorlv1.LogStatus {
+	s := c.log.Stats()
+	status := &whorlv1.LogStatus{
+		FirstPosition: uint64(s.First), LastPosition: uint64(s.Last), AppliedPosition: c.applier.done.Load(),
+		Bytes: uint64(max(s.Bytes, 0)), MaxBytes: uint64(max(s.MaxBytes, 0)), Durable: s.Durable, Groups: s.Groups,
+	}
+	if why := c.unwritable(); why != nil {
+		status.Error = toValid(why.Error())
+	}
+	return status
 }
 
 // drops lists what was dropped anywhere.
@@ -95,16 +114,6 @@ func (ss *statusService) ListProbes(_ context.Context, req *whorlv1.ListProbesRe
 	return &whorlv1.ListProbesResponse{Probes: probes}, nil
 }
 
-// ListFingerprints is not there yet.
-func (ss *statusService) ListFingerprints(context.Context, *whorlv1.ListFingerprintsRequest) (*whorlv1.ListFingerprintsResponse, error) {
-	return nil, failure(codes.Unimplemented, ReasonUnavailable, "this collector does not record when a fingerprint was first seen")
-}
-
-// ReloadConfig is not there yet.
-func (ss *statusService) ReloadConfig(context.Context, *whorlv1.ReloadConfigRequest) (*whorlv1.ReloadConfigResponse, error) {
-	return nil, failure(codes.Unimplemented, ReasonUnavailable, "this collector does not reload its configuration; certificates are followed by themselves")
-}
-
 // FlushConnections counts what matches or, with confirm, evicts it through the
 // log, cause flush, and returns when that is done.
 func (ss *statusService) FlushConnections(ctx context.Context, req *whorlv1.FlushConnectionsRequest) (*whorlv1.FlushConnectionsResponse, error) {
@@ -138,7 +147,8 @@ func (ss *statusService) FlushConnections(ctx context.Context, req *whorlv1.Flus
 	return &whorlv1.FlushConnectionsResponse{Matched: matched}, nil
 }
 
-// flush appends the request to the log and waits until it is applied.
+// flush appends the request to the log and waits until it is applied and what it
+// evicted is in the feed.
 func (ss *statusService) flush(ctx context.Context, req *whorlv1.FlushConnectionsRequest, now int64) (uint64, error) {
 	data, err := proto.Marshal(req)
 	if err != nil {
@@ -149,12 +159,14 @@ func (ss *statusService) flush(ctx context.Context, req *whorlv1.FlushConnection
 		LogTime: now, Kind: log.KindFlush, Data: data,
 		Note: &ticket{applied: func(result applied) { done <- result }},
 	}
-	if _, err := ss.c.log.Append(ctx, record); err != nil {
+	position, err := ss.c.log.Submit(ctx, nil, record)
+	if err != nil {
 		return 0, err
 	}
 	select {
 	case result := <-done:
-		return uint64(result.evicted), nil
+		// Who looks into the feed now is to find what was evicted.
+		return uint64(result.evicted), ss.c.journal.WaitDurable(ctx, uint64(position))
 	case <-ss.c.applierEnded:
 		return 0, errStopping
 	case <-ctx.Done():

@@ -44,8 +44,8 @@ type stream struct {
 	// What of it is applied. Written in log order.
 	applied                      atomic.Uint64 // sequence
 	appliedBatches, appliedBytes atomic.Uint64
-	// durable says that the log survives a crash: then what was admitted is
-	// durable, otherwise what is applied is as safe as it will ever be.
+	// durable says that the log survives a crash: then safe is the sequence that
+	// it has made safe, otherwise what is applied is as safe as it will ever be.
 	durable   bool
 	safe      atomic.Uint64
 	askedBack uint64 // sequence of the last out-of-order batch answered; handler only
@@ -105,6 +105,13 @@ func (s *stream) done(sequence uint64, n int) {
 	s.appliedBatches.Add(1)
 	s.appliedBytes.Add(uint64(n))
 	poke(s.progress)
+	poke(s.ackable)
+}
+
+// kept notes that the log has made everything up to sequence safe. Called in log
+// order, must not block.
+func (s *stream) kept(sequence uint64) {
+	s.safe.Store(sequence)
 	poke(s.ackable)
 }
 

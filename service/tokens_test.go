@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/whorl-net/whorl/internal/feed"
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -28,6 +29,7 @@ func FuzzTokens(f *testing.F) {
 	f.Add("")
 	f.Add("AQ")
 	f.Fuzz(func(t *testing.T, token string) {
+		fuzzguard.Watch(t)
 		p, err := tokens.open(&whorlv1.AllRequest{PageToken: token})
 		if err == nil && !p.first && token != real {
 			t.Errorf("token %q opened %+v", token, p)

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -43,7 +44,7 @@ type feedService struct {
 
 // Watch streams evictions.
 func (fs *feedService) Watch(req *whorlv1.WatchRequest, out grpc.ServerStreamingServer[whorlv1.WatchResponse]) (err error) {
-	w, err := fs.newWatch(req)
+	w, err := fs.newWatch(out.Context(), req)
 	if err != nil {
 		return err
 	}
@@ -87,11 +88,12 @@ type watch struct {
 	next  int
 	at    feed.Cursor
 
-	eviction tracker.Eviction // used again for each event that is looked at
+	eviction  tracker.Eviction // used again for each event that is looked at
+	discovery wire.Discovery
 }
 
 // newWatch checks a request and finds its place in the feed.
-func (fs *feedService) newWatch(req *whorlv1.WatchRequest) (*watch, error) {
+func (fs *feedService) newWatch(ctx context.Context, req *whorlv1.WatchRequest) (*watch, error) {
 	now := time.Now()
 	f, err := compileFilter(req, now.UnixNano(), true)
 	if err != nil {
@@ -129,7 +131,7 @@ func (fs *feedService) newWatch(req *whorlv1.WatchRequest) (*watch, error) {
 			return nil, err
 		}
 	}
-	if w.reader, err = fs.start(req); err != nil {
+	if w.reader, err = fs.start(ctx, req); err != nil {
 		return nil, err
 	}
 	w.at = w.reader.Cursor()
@@ -137,7 +139,7 @@ func (fs *feedService) newWatch(req *whorlv1.WatchRequest) (*watch, error) {
 }
 
 // start finds the place to read from.
-func (fs *feedService) start(req *whorlv1.WatchRequest) (*feed.Reader, error) {
+func (fs *feedService) start(ctx context.Context, req *whorlv1.WatchRequest) (*feed.Reader, error) {
 	switch s := req.GetStart().(type) {
 	case *whorlv1.WatchRequest_AfterCursor:
 		bad := func() error {
@@ -156,7 +158,7 @@ func (fs *feedService) start(req *whorlv1.WatchRequest) (*feed.Reader, error) {
 		if s.Since.CheckValid() != nil {
 			return nil, badField(ReasonBadField, "since", s.Since.String(), "a time")
 		}
-		return fs.journal.ReadSince(s.Since.AsTime().UnixNano()), nil
+		return fs.journal.ReadSince(ctx, s.Since.AsTime().UnixNano())
 	case *whorlv1.WatchRequest_FromOldest:
 		if s.FromOldest {
 			return fs.journal.ReadOldest(), nil

@@ -127,12 +127,12 @@ func whorl(room int) (peer, error) {
 	go t.Run(context.Background()) // to the end of the program
 	return peer{"whorl tracker", func(batches []*flow.Batch) error {
 		for _, b := range batches {
-			if err := t.Submit(context.Background(), traffic.Epoch, tracker.Origin{}, b, nil); err != nil {
+			if err := t.Submit(context.Background(), tracker.Entry{LogTime: traffic.Epoch}, tracker.Origin{}, b, nil); err != nil {
 				return err
 			}
 		}
 		done := make(chan struct{})
-		err := t.Flush(context.Background(), traffic.Epoch, tracker.FlushRequest{Network: "nobody"}, func(int) { close(done) })
+		err := t.Flush(context.Background(), tracker.Entry{LogTime: traffic.Epoch}, tracker.FlushRequest{Network: "nobody"}, func(int) { close(done) })
 		<-done
 		return err
 	}}, nil

@@ -1,0 +1,382 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/wire"
+	"github.com/whorl-net/whorl/ja4"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+	"github.com/whorl-net/whorl/tracker"
+)
+
+// durable makes cfg one of a data directory, with a table small enough for
+// evictions of every cause.
+func durable(dir string) Config {
+	return Config{
+		DataDir: dir, DrainTimeout: 20 * time.Second,
+		Tracker: tracker.Config{Shards: 4, MaxConnections: 1200},
+	}
+}
+
+// newDiskRig starts a collector on a data directory and waits until it serves.
+func newDiskRig(t *testing.T, cfg Config) *rig {
+	t.Helper()
+	r := newRig(t, cfg)
+	r.awaitServing()
+	return r
+}
+
+// awaitServing waits until the restore is over.
+func (r *rig) awaitServing() {
+	r.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		st := r.totals()
+		if st.GetState() == "serving" {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("state %s, restore %v after 20 s", st.GetState(), st.GetRestore())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// end stops the collector as an operator does.
+func (r *rig) end() {
+	r.t.Helper()
+	r.stop()
+	if err := <-r.ended; err != nil {
+		r.t.Errorf("Run returned %v", err)
+	}
+	r.ended <- nil
+}
+
+var errCrash = errors.New("crash")
+
+// crash ends the collector with nothing written that was not written before, as
+// far as a process can do that to itself.
+func (r *rig) crash() {
+	r.t.Helper()
+	r.collector.parts.fail(errCrash)
+	if err := <-r.ended; !errors.Is(err, errCrash) {
+		r.t.Errorf("Run returned %v", err)
+	}
+	r.ended <- nil
+}
+
+// all returns the live connections, by id.
+func (r *rig) all() map[string]*whorlv1.Connection {
+	r.t.Helper()
+	out := make(map[string]*whorlv1.Connection)
+	stream, err := r.tracker.Export(r.t.Context(), &whorlv1.ExportRequest{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, c := range resp.GetConnections() {
+			out[c.GetUid()] = c
+		}
+	}
+}
+
+// history returns the whole feed.
+func (r *rig) history() []*whorlv1.Eviction {
+	r.t.Helper()
+	w := r.watch(r.t.Context(), &whorlv1.WatchRequest{
+		Start: &whorlv1.WatchRequest_FromOldest{FromOldest: true}, NoFollow: true, MaxBatch: 1000,
+	})
+	var out []*whorlv1.Eviction
+	for {
+		m, err := w.Recv()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if m.GetGap() != nil {
+			r.t.Fatalf("gap %v", m.GetGap())
+		}
+		out = append(out, m.GetEvictions()...)
+	}
+}
+
+// traffic is what a probe reports in a test: batches of two networks and flows
+// that come and go, with fingerprints and a Lost record here and there.
+func traffic(seed uint64, batches int) (encoded [][]byte, packetCount uint64) {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	encoded = make([][]byte, 1, batches+1)
+	for i := 1; i <= batches; i++ {
+		flows := make([]int, 1+rng.IntN(60))
+		for k := range flows {
+			flows[k] = i*3 + rng.IntN(400)
+		}
+		b := packets(uint64(i), time.Duration(i)*150*time.Millisecond, flows...)
+		for range rng.IntN(4) {
+			withFingerprint(b, ja4.TypeJA4, fmt.Sprintf("t13d1516h2_%012x_02713d6af862", rng.IntN(40)))
+		}
+		if rng.IntN(20) == 0 {
+			b = &flow.Batch{Sequence: uint64(i), Lost: &flow.Lost{
+				FirstSequence: uint64(i), LastSequence: uint64(i), Packets: 5, Reason: "ring-full",
+			}}
+		}
+		packetCount += uint64(b.Rows())
+		encoded = append(encoded, wire.AppendBatch(nil, b))
+	}
+	return encoded, packetCount
+}
+
+// deliver reports batches from where the session stands up to last, and returns
+// up to where they were acknowledged as durable. It stops when the stream does.
+func (r *rig) deliver(t *testing.T, encoded [][]byte, last uint64) (acked uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stream, err := r.ingest.Ingest(ctx)
+	if err != nil {
+		return 0
+	}
+	hello := helloOf("probe-1", "s1")
+	if stream.Send(&whorlv1.IngestRequest{Message: &whorlv1.IngestRequest_Hello{Hello: hello}}) != nil {
+		return 0
+	}
+	resp, err := stream.Recv()
+	if err != nil {
+		return 0
+	}
+	acked = resp.GetWelcome().GetDurableSequence()
+	for next := resp.GetWelcome().GetAppliedSequence() + 1; next <= last; next++ {
+		b := new(whorlv1.Batch)
+		if err := proto.Unmarshal(encoded[next], b); err != nil {
+			t.Fatal(err)
+		}
+		if stream.Send(&whorlv1.IngestRequest{Message: &whorlv1.IngestRequest_Batch{Batch: b}}) != nil {
+			break
+		}
+	}
+	_ = stream.CloseSend()
+	for {
+		resp, err := stream.Recv()
+		if err != nil {
+			return acked
+		}
+		if durable := resp.GetAck().GetDurableSequence(); durable > acked {
+			acked = durable
+		}
+	}
+}
+
+// A collector that was stopped goes on where it was: the connections with their
+// histories, the counters, the sessions, the names, the feed.
+func TestStoppedCollectorGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	encoded, packetCount := traffic(1, 200)
+	r := newDiskRig(t, durable(dir))
+	if acked := r.deliver(t, encoded, 120); acked != 120 {
+		t.Fatalf("acknowledged up to %d, want 120", acked)
+	}
+	push := &whorlv1.PushRequest{IdempotencyKey: "k", Network: "lab", Flows: []*whorlv1.PushedFlow{{
+		SrcIp: "10.0.0.1", SrcPort: 1, DstIp: "10.0.0.2", DstPort: 2, Protocol: "tcp",
+	}}}
+	if _, err := r.ingest.Push(t.Context(), push); err != nil {
+		t.Fatal(err)
+	}
+	before, live, fed := r.totals(), r.all(), r.history()
+	r.end()
+
+	r = newDiskRig(t, durable(dir))
+	after := r.totals()
+	if after.GetRestore() != nil || after.GetDurability() != "disk" || after.GetDataDir() != dir {
+		t.Errorf("status %v", after)
+	}
+	for _, c := range []struct {
+		what string
+		get  func(*whorlv1.GetStatusResponse) uint64
+	}{
+		{"packets applied", (*whorlv1.GetStatusResponse).GetPacketsApplied},
+		{"packets acknowledged", (*whorlv1.GetStatusResponse).GetPacketsAcknowledged},
+		{"connections", (*whorlv1.GetStatusResponse).GetConnections},
+		{"opened", (*whorlv1.GetStatusResponse).GetConnectionsOpened},
+	} {
+		if c.get(before) != c.get(after) {
+			t.Errorf("%s: %d before, %d after", c.what, c.get(before), c.get(after))
+		}
+	}
+	if before.GetEpoch() != after.GetEpoch() || before.GetFeed().GetNewestCursor() != after.GetFeed().GetNewestCursor() {
+		t.Errorf("feed at %s before, %s after", before.GetFeed().GetNewestCursor(), after.GetFeed().GetNewestCursor())
+	}
+	checkSame(t, live, r.all())
+	if again := r.history(); !slices.EqualFunc(fed, again, func(a, b *whorlv1.Eviction) bool { return proto.Equal(a, b) }) {
+		t.Errorf("the feed has %d events, had %d", len(again), len(fed))
+	}
+	if got, err := r.ingest.Push(t.Context(), push); err != nil || !got.GetDuplicate() {
+		t.Errorf("a push that was made before: %v, %v; want a duplicate", got, err)
+	}
+	// The probe learns where its session stands and sends the rest.
+	if acked := r.deliver(t, encoded, 200); acked != 200 {
+		t.Errorf("acknowledged up to %d, want 200", acked)
+	}
+	if got := r.totals().GetPacketsApplied(); got != packetCount+1 {
+		t.Errorf("%d packets applied, want %d", got, packetCount+1)
+	}
+	r.checkIdentities()
+}
+
+// checkSame compares connections by their uid, and shows the first that differs.
+func checkSame(t *testing.T, before, after map[string]*whorlv1.Connection) {
+	t.Helper()
+	if len(before) != len(after) {
+		t.Errorf("%d connections before, %d after", len(before), len(after))
+	}
+	for uid, c := range after {
+		if !proto.Equal(c, before[uid]) {
+			t.Errorf("connection %s:\n%v before\n%v after", uid, before[uid], c)
+			return
+		}
+	}
+}
+
+// checkIdentities checks what must hold whenever the streams rest.
+func (r *rig) checkIdentities() {
+	r.t.Helper()
+	st := r.totals()
+	if a, b := st.GetPacketsAcknowledged(), st.GetPacketsApplied()+st.GetPacketsReplaying(); a != b {
+		r.t.Errorf("%d packets acknowledged, %d applied or about to be", a, b)
+	}
+	evicted := uint64(0)
+	for _, e := range st.GetEvictions() {
+		evicted += e.GetCount()
+	}
+	if a, b := st.GetConnectionsOpened(), st.GetConnections()+evicted; a != b {
+		r.t.Errorf("%d connections opened, %d live or evicted", a, b)
+	}
+	// Readers get what is on the disk: a little later.
+	if err := r.collector.journal.WaitDurable(r.t.Context(), st.GetLog().GetAppliedPosition()); err != nil {
+		r.t.Error(err)
+	}
+	newest := r.totals().GetFeed().GetNewestCursor()
+	if want := fmt.Sprintf("%s.%d", st.GetEpoch(), evicted); newest != want {
+		r.t.Errorf("the feed is at %s, want %s", newest, want)
+	}
+}
+
+// However often a collector is cut down, and wherever, it ends up as one that
+// was not: every packet counted once, the same evictions under the same numbers.
+func TestCrashesLoseAndDoubleNothing(t *testing.T) {
+	seeds := 3
+	if n, err := strconv.Atoi(os.Getenv("WHORL_CRASH_SEEDS")); err == nil {
+		seeds = n
+	}
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			const batches = 300
+			encoded, packetCount := traffic(seed, batches)
+			rng := rand.New(rand.NewPCG(seed, 3))
+			cfg := durable(t.TempDir())
+			// Checkpoints come all the time, and so in the middle of crashes.
+			cfg.CheckpointEvery, cfg.CheckpointLogBytes = time.Nanosecond, 1
+			crashes := 0
+			for acked := uint64(0); acked < batches; crashes++ {
+				if crashes == 200 {
+					t.Fatalf("acknowledged up to %d after %d crashes", acked, crashes)
+				}
+				r := newDiskRig(t, cfg)
+				timer := time.AfterFunc(time.Duration(rng.IntN(150))*time.Millisecond, func() { r.collector.parts.fail(errCrash) })
+				acked = max(acked, r.deliver(t, encoded, min(batches, acked+uint64(1+rng.IntN(120)))))
+				timer.Stop()
+				r.crash()
+			}
+			r := newDiskRig(t, cfg)
+			st := r.totals()
+			if acked := r.deliver(t, encoded, batches); acked != batches {
+				t.Errorf("acknowledged up to %d, was %d", acked, batches)
+			}
+			if st.GetPacketsApplied() != packetCount {
+				t.Errorf("%d packets applied after %d crashes, want %d", st.GetPacketsApplied(), crashes, packetCount)
+			}
+			r.checkIdentities()
+			t.Logf("%d crashes, %d evictions, checkpoint %v", crashes, len(r.history()), st.GetCheckpoint())
+		})
+	}
+}
+
+// While a collector restores, whoever asks is told to come again, and the status
+// says how far it is.
+func TestRestoringTurnsCallsAway(t *testing.T) {
+	r := newDiskRig(t, durable(t.TempDir()))
+	c := r.collector
+	c.condition.restores(5, 1<<40)
+	for _, call := range []func() error{
+		func() error { _, err := r.tracker.Count(t.Context(), &whorlv1.CountRequest{}); return err },
+		func() error {
+			w, err := r.feed.Watch(t.Context(), &whorlv1.WatchRequest{})
+			if err == nil {
+				_, err = w.Recv()
+			}
+			return err
+		},
+		func() error {
+			s, err := r.ingest.Ingest(t.Context())
+			if err == nil {
+				_, err = s.Recv()
+			}
+			return err
+		},
+		func() error {
+			_, err := r.status.FlushConnections(t.Context(), &whorlv1.FlushConnectionsRequest{})
+			return err
+		},
+	} {
+		err := call()
+		checkError(t, err, codes.Unavailable, ReasonRestoring)
+		if len(status.Convert(err).Details()) != 2 {
+			t.Errorf("%v says nothing about when to try again", err)
+		}
+	}
+	st := r.totals()
+	if st.GetState() != "restoring" || st.GetRestore().GetFromPosition() != 5 || st.GetRestore().GetToPosition() != 1<<40 {
+		t.Errorf("state %s, restore %v", st.GetState(), st.GetRestore())
+	}
+	c.condition.restored()
+	if _, err := r.tracker.Count(t.Context(), &whorlv1.CountRequest{}); err != nil {
+		t.Errorf("after the restore: %v", err)
+	}
+}
+
+// One data directory serves one collector, and only with its number of shards.
+func TestDataDirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	r := newDiskRig(t, durable(dir))
+	if _, err := New(durable(dir)); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("second collector: %v", err)
+	}
+	r.end()
+	cfg := durable(dir)
+	cfg.Tracker.Shards = 8
+	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "--shards 4") {
+		t.Errorf("other shards: %v", err)
+	}
+}

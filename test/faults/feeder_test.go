@@ -1,0 +1,158 @@
+//go:build e2e
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/flow"
+)
+
+// floorRate is the load, in packets/s acknowledged, that a fault must meet. The
+// feeder sends a third more.
+var floorRate = func() float64 {
+	if v, err := strconv.ParseFloat(os.Getenv("WHORL_FAULTS_FLOOR"), 64); err == nil {
+		return v
+	}
+	return 100_000
+}()
+
+// feeder sends the connections of the truth, in order, through a client.Reporter.
+type feeder struct {
+	t        testing.TB
+	reporter *client.Reporter
+	ended    chan error
+	stop     context.CancelFunc
+	halt     chan struct{}
+	halted   chan struct{}
+
+	batches atomic.Int64 // reported
+	truth   sums         // of all connections; when it has ended
+	conns   conn
+}
+
+// packetTime is when the traffic of all tests begins.
+var packetTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()
+
+// startFeeder sends at a rate in packets/s, as fast as it goes with 0, until
+// finish is called.
+func startFeeder(t testing.TB, cl *client.Client, cfg client.ReporterConfig, rate float64) *feeder {
+	t.Helper()
+	if cfg.ProbeID == "" {
+		cfg.ProbeID = "feeder"
+	}
+	r, err := cl.Reporter(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &feeder{t: t, reporter: r, ended: make(chan error, 1), stop: cancel, halt: make(chan struct{}), halted: make(chan struct{})}
+	go func() { f.ended <- r.Run(ctx) }()
+	go f.feed(ctx, rate)
+	t.Cleanup(func() { cancel(); <-f.halted })
+	return f
+}
+
+// packetsPerBatch is the mean.
+const packetsPerBatch = connsPerBatch * 20
+
+// feed reports batches until it is told to halt, and then those that the last
+// connections still need.
+func (f *feeder) feed(ctx context.Context, rate float64) {
+	defer close(f.halted)
+	step := int64(30 * time.Millisecond)
+	begin, b := time.Now(), &flow.Batch{}
+	end, last := conn(maxConns), -1
+	paused := time.Duration(0)
+	for n := 0; last < 0 || n < last; n++ {
+		select {
+		case <-f.halt:
+			if last < 0 {
+				end, last = conn(n*connsPerBatch), n+batchesOfConn-1
+			}
+		default:
+		}
+		if (n+batchesOfConn)*connsPerBatch >= maxConns && last < 0 {
+			end, last = conn(n*connsPerBatch), n+batchesOfConn-1
+		}
+		fill(b, n, packetTime, step, end)
+		if b.Rows() > 0 {
+			before := time.Now()
+			if err := f.reporter.Report(ctx, b); err != nil {
+				if ctx.Err() == nil && !errors.Is(err, client.ErrFinished) {
+					f.t.Errorf("report batch %d: %v", n, err)
+				}
+				return
+			}
+			paused += time.Since(before)
+		}
+		f.batches.Add(1)
+		if rate > 0 {
+			due := begin.Add(paused + time.Duration(float64(n)*packetsPerBatch/rate*1e9))
+			time.Sleep(time.Until(due))
+		}
+	}
+	f.conns = end
+	for c := range end {
+		f.truth.add(c.sums())
+	}
+}
+
+// finish ends the traffic, waits until all of it is acknowledged and every
+// connection was told to leave, and checks what the reporter says.
+func (f *feeder) finish(patience time.Duration) {
+	f.t.Helper()
+	close(f.halt)
+	select {
+	case <-f.halted:
+	case <-time.After(patience):
+		f.t.Fatalf("the feeder cannot report: %+v", f.reporter.Stats())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := f.reporter.Finish(ctx, true); err != nil {
+		f.t.Fatalf("finish: %v: %+v", err, f.reporter.Stats())
+	}
+	if err := <-f.ended; err != nil {
+		f.t.Fatalf("the reporter: %v", err)
+	}
+	s := f.reporter.Stats()
+	if s.Packets != f.truth.packets || s.Packets+s.ResumedPackets != s.DurablePackets+s.LostPackets+s.RejectedPackets+s.ForgottenPackets || s.HeldPackets != 0 {
+		f.t.Errorf("sent %d packets, the reporter says %+v", f.truth.packets, s)
+	}
+}
+
+// acked is how many packets are acknowledged as durable.
+func (f *feeder) acked() uint64 { return f.reporter.Stats().DurablePackets }
+
+// load waits until the floor was met for half a second, from now, and returns
+// the rate. It is false when that does not come to pass.
+func (f *feeder) load(floor float64, patience time.Duration) (float64, bool) {
+	rate := 0.0
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		before, begin := f.acked(), time.Now()
+		time.Sleep(500 * time.Millisecond)
+		if rate = float64(f.acked()-before) / time.Since(begin).Seconds(); rate >= floor {
+			return rate, true
+		}
+	}
+	return rate, false
+}
+
+// await waits until so many packets more are acknowledged.
+func (f *feeder) await(packets uint64, patience time.Duration) bool {
+	want := f.acked() + packets
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if f.acked() >= want {
+			return true
+		}
+	}
+	return false
+}
