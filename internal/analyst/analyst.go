@@ -86,6 +86,7 @@ type Analyst struct {
 	position uint64     // of the newest entry that was taken as a whole
 	midway   bool       // the newest Output was not the last of its entry
 	networks map[string]*network
+	newest   *network          // of the newest event
 	labels   map[string]string // of networks and probes, once each
 	memory   *novelty.Memory
 	engine   *anomaly.Engine
@@ -132,7 +133,7 @@ func (a *Analyst) clear(seed uint64) {
 	a.rules.Store(rs)
 	a.seed = seed
 	a.position, a.midway = 0, false
-	a.networks, a.labels = map[string]*network{}, map[string]string{}
+	a.networks, a.newest, a.labels = map[string]*network{}, nil, map[string]string{}
 	a.memory = novelty.New(novelty.Config{
 		NewTypes: a.cfg.NewTypes, MaxEntries: a.cfg.MaxFingerprints, MaxBytes: a.cfg.MaxFingerprintBytes,
 	})
@@ -157,16 +158,10 @@ func (a *Analyst) Take(o *tracker.Output, amend func(d *tracker.Departure, f *Fi
 		a.use(a.waiting[0].rules)
 		a.waiting = a.waiting[1:]
 	}
-	for i := range o.Items {
-		switch it := &o.Items[i]; {
-		case it.Event != nil:
-			a.takeEvent(it.Event, o.LogTime)
-		case it.Departure != nil:
-			f := a.found.remove(it.Departure.UID)
-			if f != nil && amend != nil {
-				amend(it.Departure, f)
-			}
-		}
+	for items := o.Items; len(items) > 0; {
+		n := min(len(items), lookAhead)
+		a.takeSome(items[:n], o.LogTime, amend)
+		items = items[n:]
 	}
 	a.midway = !o.Last
 	if o.Last {
@@ -174,23 +169,64 @@ func (a *Analyst) Take(o *tracker.Output, amend func(d *tracker.Departure, f *Fi
 	}
 }
 
-func (a *Analyst) takeEvent(ev *tracker.Event, logTime int64) {
+// lookAhead is how many items are looked at before the first of them is taken.
+const lookAhead = 16
+
+// takeSome takes at most lookAhead items. It looks at all of them first, so that
+// the engine can have the memory of a flood fetched at once, and then takes them
+// in order.
+func (a *Analyst) takeSome(items []tracker.Item, logTime int64, amend func(d *tracker.Departure, f *Findings)) {
+	var prepared [lookAhead]anomaly.Prepared
+	var networks [lookAhead]*network
+	for i := range items {
+		if ev := items[i].Event; ev != nil {
+			networks[i] = a.network(ev, logTime)
+			prepared[i] = a.engine.Prepare(ev, networks[i].index)
+		}
+	}
+	a.engine.Meet()
+	for i := range items {
+		if d := items[i].Departure; d != nil {
+			f := a.found.remove(d.UID)
+			if f != nil && amend != nil {
+				amend(d, f)
+			}
+			continue
+		}
+		ev := items[i].Event
+		a.event = ev
+		if ev.Kind == tracker.Fingerprinted {
+			a.remember(ev, networks[i], logTime)
+		}
+		a.engine.Apply(prepared[i], ev, a.raise)
+	}
+	a.engine.Done()
+}
+
+// network returns the network of ev.
+func (a *Analyst) network(ev *tracker.Event, logTime int64) *network {
+	if a.newest != nil && a.newest.label == ev.Network {
+		return a.newest
+	}
 	n := a.networks[ev.Network]
 	if n == nil {
 		n = &network{label: a.intern(ev.Network), index: len(a.networks), firstPacket: ev.Time, firstLog: logTime}
 		a.networks[n.label] = n
 	}
-	a.event = ev
-	if ev.Kind == tracker.Fingerprinted && a.memory.Saw(&novelty.Sight{
+	a.newest = n
+	return n
+}
+
+// remember takes note of a fingerprint, and of its connection if it is new.
+func (a *Analyst) remember(ev *tracker.Event, n *network, logTime int64) {
+	isNew := a.memory.Saw(&novelty.Sight{
 		Network: n.label, Probe: a.intern(ev.Probe), Type: ev.Type, Value: ev.Value, UID: ev.UID, Key: ev.Key, Time: ev.Time,
 		Learning: ev.Time-n.firstPacket < int64(a.cfg.Learn) && logTime-n.firstLog < 2*int64(a.cfg.Learn),
-	}) {
+	})
+	if isNew {
 		a.found.markNew(ev.UID)
-		if x := a.engine.Novel(ev); x != nil {
-			a.take(x)
-		}
+		a.engine.Novel(ev, a.raise)
 	}
-	a.engine.Event(ev, n.index, a.raise)
 }
 
 // take keeps what the event that is being taken raised.

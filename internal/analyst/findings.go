@@ -24,13 +24,15 @@ type Findings struct {
 
 // Apply adds f to what s says already: New, and Anomalies, which are then sorted
 // (oldest first, then by rule) and at most MaxAnomalies, one for each rule. s
-// shares the evidence with f and must not change it.
+// shares nothing with f but text: whoever owns s may use its memory again.
 func (f *Findings) Apply(s *tracker.Snapshot) {
 	s.New = s.New || f.New
 	for i := range f.Anomalies {
 		rule := f.Anomalies[i].Rule
 		if !slices.ContainsFunc(s.Anomalies, func(a tracker.Anomaly) bool { return a.Rule == rule }) {
-			s.Anomalies = append(s.Anomalies, f.Anomalies[i])
+			a := f.Anomalies[i]
+			a.Evidence = slices.Clone(a.Evidence)
+			s.Anomalies = append(s.Anomalies, a)
 		}
 	}
 	sortAnomalies(s.Anomalies)

@@ -27,7 +27,11 @@ type Engine struct {
 	opened []int       // indexes of rules.opened, by place
 	byType [ja4.NumTypes][]int
 	rhythm *window.Rhythm
-	view   view
+	// leastBeats is the fewest that any rule on beats asks for.
+	leastBeats int
+	work       []work // what is prepared
+	view       view
+	touched    uint32
 }
 
 // ruleState is the state of one stream rule: the part its measure asks for.
@@ -53,6 +57,7 @@ func NewEngine(rs *Rules, seed uint64) *Engine {
 func (e *Engine) Use(rs *Rules) {
 	old := e.states
 	e.rules, e.states, e.opened, e.byType = rs, nil, nil, [ja4.NumTypes][]int{}
+	e.leastBeats, e.work = window.Intervals, nil
 	beats := 0
 	for i, r := range rs.stream {
 		s := ruleState{rule: r, definition: r.definition()}
@@ -66,6 +71,7 @@ func (e *Engine) Use(rs *Rules) {
 		e.states = append(e.states, s)
 		if r.measure == byBeat {
 			beats = max(beats, r.limit.Keys)
+			e.leastBeats = min(e.leastBeats, r.intervals)
 		}
 		if r.opened {
 			e.opened = append(e.opened, i)
@@ -100,22 +106,42 @@ func (s *ruleState) make(seed window.Seed) {
 	}
 }
 
+// work is what one rule has to do with one event.
+type work struct {
+	state *ruleState
+	key   uint64
+	what  uint64 // the element that is counted, or the value that may change
+}
+
+// Prepared is what an Engine has to do with one event.
+type Prepared struct{ from, to int }
+
 // Event applies the rules to ev. network is a number of its network, the same
 // for as long as the state is kept. raise is called for each anomaly.
+//
+// Who has many events prepares some of them first, then applies them in the
+// same order, and calls Done before it prepares the next: the state of a flood
+// of keys lies in many places of memory, and their cache misses then overlap.
 func (e *Engine) Event(ev *tracker.Event, network int, raise func(*Raised)) {
+	e.Apply(e.Prepare(ev, network), ev, raise)
+	e.Done()
+}
+
+// Prepare finds out which rules ev concerns. It changes no state.
+func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
+	p := Prepared{len(e.work), len(e.work)}
 	list := e.opened
 	if ev.Kind == tracker.Fingerprinted {
 		if !ev.Type.Valid() {
-			return
+			return p
 		}
 		list = e.byType[ev.Type]
 	}
 	if len(list) == 0 {
-		return
+		return p
 	}
 	v := &e.view
-	v.ev, v.network, v.filled = ev, uint64(network), false
-	v.src, v.dst = v.hash(&ev.Src), v.hash(&ev.Dst)
+	v.look(ev, network)
 	beaten := false
 	for _, i := range list {
 		s := &e.states[i]
@@ -123,30 +149,69 @@ func (e *Engine) Event(ev *tracker.Event, network int, raise func(*Raised)) {
 		if r.accept != nil && !r.accept(r, ev) || !r.filter.All() && !r.filter.Match(v.asSnapshot()) {
 			continue
 		}
-		if r.measure == byBeat {
-			if !beaten {
-				beaten = true
-				e.beat(v, s, raise)
-			}
-			continue
-		}
-		key := s.key(v)
+		w := work{state: s}
 		switch r.measure {
 		case byCount:
-			if n, crossed := s.counts.Add(key, ev.Time); crossed {
-				e.raise(v, r, hit{n: n}, raise)
-			}
+			w.key = s.key(v)
+			e.touched += s.counts.Touch(w.key)
 		case byDistinct:
-			if n, crossed := s.distinct.Add(key, r.of.element(v), ev.Time); crossed {
-				e.raise(v, r, hit{n: n, found: s.distinct.Found()}, raise)
-			}
+			w.key, w.what = s.key(v), uint64(r.of.element(v))
+			e.touched += s.distinct.Touch(w.key)
 		case bySteadiness:
-			if n := s.steady.Add(key, clientKind(e.seed, ev.Value)); n >= r.stable {
-				e.raise(v, r, hit{n: n}, raise)
+			w.key, w.what = s.key(v), clientKind(e.seed, ev.Value)
+		case byBeat:
+			if beaten {
+				continue // the first of these rules stands for all: they have one key
 			}
+			beaten = true
+			w.key = s.key(v)
+			e.touched += e.rhythm.Touch(w.key)
+		}
+		e.work = append(e.work, w)
+	}
+	p.to = len(e.work)
+	return p
+}
+
+// Meet reads the state of all that is prepared, behind what Prepare has read.
+func (e *Engine) Meet() {
+	for i := range e.work {
+		switch w := &e.work[i]; w.state.rule.measure {
+		case byCount:
+			e.touched += w.state.counts.Meet(w.key)
+		case byDistinct:
+			e.touched += w.state.distinct.Meet(w.key)
+		case byBeat:
+			e.touched += e.rhythm.Meet(w.key)
 		}
 	}
 }
+
+// Apply applies the rules to ev, which was prepared as p.
+func (e *Engine) Apply(p Prepared, ev *tracker.Event, raise func(*Raised)) {
+	for i := range e.work[p.from:p.to] {
+		w := &e.work[p.from+i]
+		switch s, r := w.state, w.state.rule; r.measure {
+		case byCount:
+			if n, crossed := s.counts.Add(w.key, ev.Time); crossed {
+				e.raise(ev, r, hit{n: n}, raise)
+			}
+		case byDistinct:
+			if n, crossed := s.distinct.Add(w.key, uint32(w.what), ev.Time); crossed {
+				e.raise(ev, r, hit{n: n, found: s.distinct.Found()}, raise)
+			}
+		case bySteadiness:
+			if n := s.steady.Add(w.key, w.what); n >= r.stable {
+				e.raise(ev, r, hit{n: n}, raise)
+			}
+		case byBeat:
+			e.beat(ev, w.key, raise)
+		}
+	}
+}
+
+// Done forgets what was prepared.
+func (e *Engine) Done() { e.work = e.work[:0] }
 
 // key returns the key of v under the rule of s.
 func (s *ruleState) key(v *view) uint64 {
@@ -163,17 +228,9 @@ func (s *ruleState) key(v *view) uint64 {
 }
 
 // beat notes ev in the rhythm that all rules of this measure share, and raises
-// the one in whose range the beat lies. s is the first of them: they have one
-// key.
-func (e *Engine) beat(v *view, s *ruleState, raise func(*Raised)) {
-	key := s.key(v)
-	least := window.Intervals
-	for _, i := range e.opened {
-		if r := e.states[i].rule; r.measure == byBeat {
-			least = min(least, r.intervals)
-		}
-	}
-	b, ok := e.rhythm.Add(key, v.ev.Time, least)
+// the one in whose range the beat lies.
+func (e *Engine) beat(ev *tracker.Event, key uint64, raise func(*Raised)) {
+	b, ok := e.rhythm.Add(key, ev.Time, e.leastBeats)
 	if !ok {
 		return
 	}
@@ -183,9 +240,9 @@ func (e *Engine) beat(v *view, s *ruleState, raise func(*Raised)) {
 			b.Interval < int64(r.shortest) || b.Interval >= int64(r.longest) {
 			continue
 		}
-		e.raise(v, r, hit{n: uint32(b.Beats), beat: b}, raise)
+		e.raise(ev, r, hit{n: uint32(b.Beats), beat: b}, raise)
 		// Once in a day: what ticks goes on ticking.
-		e.rhythm.Quiet(key, v.ev.Time+window.MaxInterval)
+		e.rhythm.Quiet(key, ev.Time+window.MaxInterval)
 		return
 	}
 }
@@ -197,26 +254,24 @@ type hit struct {
 	beat  window.Beat
 }
 
-func (e *Engine) raise(v *view, r *Rule, h hit, raise func(*Raised)) {
-	x := Raised{Rule: r, Suppressed: e.rules.allowedEvent(r, v)}
+func (e *Engine) raise(ev *tracker.Event, r *Rule, h hit, raise func(*Raised)) {
+	x := Raised{Rule: r}
+	if e.rules.Allows() {
+		e.view.look(ev, 0)
+		x.Suppressed = e.rules.allowedEvent(r, &e.view)
+	}
 	if !x.Suppressed {
-		x.Anomaly = h.anomaly(r, v.ev)
+		x.Anomaly = h.anomaly(r, ev)
 	}
 	raise(&x)
 }
 
-// Novel returns the anomaly of a fingerprint that its network had not shown
-// before ev, nil when the rule is off.
-func (e *Engine) Novel(ev *tracker.Event) *Raised {
-	r := e.rules.novel
-	if r == nil {
-		return nil
+// Novel raises the anomaly of a fingerprint that its network had not shown
+// before ev, unless the rule is off.
+func (e *Engine) Novel(ev *tracker.Event, raise func(*Raised)) {
+	if r := e.rules.novel; r != nil {
+		e.raise(ev, r, hit{n: 1}, raise)
 	}
-	v := &e.view
-	v.ev, v.filled = ev, false
-	var x *Raised
-	e.raise(v, r, hit{n: 1}, func(raised *Raised) { x = raised })
-	return x
 }
 
 // places are what a text may name.

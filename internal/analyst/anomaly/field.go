@@ -154,6 +154,12 @@ type view struct {
 	filled   bool // snapshot is of ev
 }
 
+// look turns to another event.
+func (v *view) look(ev *tracker.Event, network int) {
+	v.ev, v.network, v.filled = ev, uint64(network), false
+	v.src, v.dst = v.hash(&ev.Src), v.hash(&ev.Dst)
+}
+
 func (v *view) hash(a *flow.Addr) uint64 { return v.seed.Start(1).Addr((*[16]byte)(a)).Sum() }
 
 // asSnapshot returns ev as a connection, for filters: its addresses and counts,

@@ -30,7 +30,8 @@ type cache[S any] struct {
 	uses    uint64 // calls of find: the clock of ages
 	used    int
 	evicted uint64
-	// release, if not nil, is called before a slot is given to another key.
+	// release, if not nil, is called before a slot that was found again after it
+	// was new is given to another key.
 	release func(*S)
 }
 
@@ -74,7 +75,9 @@ func (c *cache[S]) find(key uint64) (slot *S, fresh bool) {
 		c.used++
 	} else {
 		c.evicted++
-		if c.release != nil {
+		// What was seen once holds nothing beside its slot, and so need not be
+		// read: in a flood that saves a cache miss.
+		if c.release != nil && h.ages[w]&1 != 0 {
 			c.release(&c.slots[i])
 		}
 		var zero S
@@ -104,9 +107,22 @@ func (c *cache[S]) victim(h *head) int {
 	return best
 }
 
-// touch reads what find(key) will read first, so that the cache misses of many
-// keys overlap. The result is of no meaning but must be used.
+// touch reads what find(key) will read first, and meet what it will read next,
+// so that the cache misses of many keys overlap. The results mean nothing but
+// must be used.
 func (c *cache[S]) touch(key uint64) uint32 { return c.heads[c.set(key)].tags[0] }
+
+func (c *cache[S]) meet(key uint64) uint32 {
+	set := c.set(key)
+	h := &c.heads[set]
+	tag := tagOf(key)
+	for w := range ways {
+		if h.tags[w] == tag {
+			return *(*uint32)(unsafe.Pointer(&c.slots[set*ways+w]))
+		}
+	}
+	return 0
+}
 
 // save writes every key in use, in the order of places, so that what leaves
 // next after a restore is what would have left.

@@ -103,8 +103,12 @@ func (s *counted) slide(part int64) (n uint32) {
 	return n
 }
 
-// Touch reads what Add will read first; see cache.touch.
+// Touch reads what Add(key, …) will read first, Meet what it will read next: who
+// has many keys to add touches all of them before. The results mean nothing.
 func (c *Counts) Touch(key uint64) uint32 { return c.cache.touch(key) }
+
+// Meet is explained at Touch.
+func (c *Counts) Meet(key uint64) uint32 { return c.cache.meet(key) }
 
 // Keys returns how many keys are held, and how many had to leave.
 func (c *Counts) Keys() (held int, evicted uint64) { return c.cache.used, c.cache.evicted }

@@ -171,8 +171,12 @@ func (d *Distinct) letGo(s *gathered) {
 	s.many, s.sketched = 0, false
 }
 
-// Touch reads what Add will read first; see cache.touch.
+// Touch reads what Add(key, …) will read first, Meet what it will read next: who
+// has many keys to add touches all of them before. The results mean nothing.
 func (d *Distinct) Touch(key uint64) uint32 { return d.cache.touch(key) }
+
+// Meet is explained at Touch.
+func (d *Distinct) Meet(key uint64) uint32 { return d.cache.meet(key) }
 
 // Keys returns how many keys are held, and how many had to leave.
 func (d *Distinct) Keys() (held int, evicted uint64) { return d.cache.used, d.cache.evicted }

@@ -101,8 +101,12 @@ func (s *beating) beat() Beat {
 	return Beat{Interval: int64(median) << 20, Score: int(score), Beats: int(s.n)}
 }
 
-// Touch reads what Add will read first; see cache.touch.
+// Touch reads what Add(key, …) will read first, Meet what it will read next: who
+// has many keys to add touches all of them before. The results mean nothing.
 func (r *Rhythm) Touch(key uint64) uint32 { return r.cache.touch(key) }
+
+// Meet is explained at Touch.
+func (r *Rhythm) Meet(key uint64) uint32 { return r.cache.meet(key) }
 
 // Keys returns how many keys are held, and how many had to leave.
 func (r *Rhythm) Keys() (held int, evicted uint64) { return r.cache.used, r.cache.evicted }
