@@ -5,15 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/log"
 	"github.com/whorl-net/whorl/internal/log/logtest"
 	"github.com/whorl-net/whorl/ja4"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newMemory(t testing.TB, maxBytes int64) *log.Memory {
 	t.Helper()

@@ -55,10 +55,11 @@ func TestStored(t *testing.T) {
 	})
 }
 
+// On a disk, without the test that needs thousands of syncs.
 func TestStoredInJetStream(t *testing.T) {
 	logtest.Run(t, func(t *testing.T, maxBytes int64) log.Log {
 		return open(t, jetStream(t, t.TempDir(), maxBytes))
-	})
+	}, "Model")
 }
 
 // record makes one that carries n.

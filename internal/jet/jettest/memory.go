@@ -4,6 +4,7 @@ package jettest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ type Memory struct {
 	bytes     int64
 	appends   int
 	unsettled []byte // data of an append whose outcome the caller does not know
-	read      int
+	reads     int
 }
 
 // Fault is what becomes of an append.
@@ -104,13 +105,12 @@ func (m *Memory) Read(ctx context.Context, number uint64) (jet.Message, error) {
 	if err := context.Cause(ctx); err != nil {
 		return jet.Message{}, err
 	}
-	m.read++
-	for _, msg := range m.messages {
-		if msg.Number >= number {
-			return jet.Message{Number: msg.Number, Data: bytes.Clone(msg.Data)}, nil
-		}
+	m.reads++
+	i, _ := slices.BinarySearchFunc(m.messages, number, func(m jet.Message, n uint64) int { return cmp.Compare(m.Number, n) })
+	if i == len(m.messages) {
+		return jet.Message{}, jet.ErrNone
 	}
-	return jet.Message{}, jet.ErrNone
+	return jet.Message{Number: m.messages[i].Number, Data: bytes.Clone(m.messages[i].Data)}, nil
 }
 
 // Purge implements the messages of a log.
@@ -176,5 +176,5 @@ func (m *Memory) Appends() int {
 func (m *Memory) Reads() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.read
+	return m.reads
 }

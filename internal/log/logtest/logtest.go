@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -26,8 +27,8 @@ type Open func(t *testing.T, maxBytes int64) log.Log
 // roomy is a bound that no test but those of the bound comes near.
 const roomy = 32 << 20
 
-// Run runs the suite.
-func Run(t *testing.T, open Open) {
+// Run runs the suite, but for the tests named in without.
+func Run(t *testing.T, open Open, without ...string) {
 	for _, tc := range []struct {
 		name string
 		test func(t *testing.T, open func(maxBytes int64) log.Log)
@@ -46,6 +47,9 @@ func Run(t *testing.T, open Open) {
 		{"ConcurrentAppends", concurrentAppends},
 		{"Model", model},
 	} {
+		if slices.Contains(without, tc.name) {
+			continue
+		}
 		t.Run(tc.name, func(t *testing.T) {
 			tc.test(t, func(maxBytes int64) log.Log {
 				l := open(t, maxBytes)
