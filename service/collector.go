@@ -89,9 +89,6 @@ func newCollector(cfg Config, s *storage) (*Collector, error) {
 	if c.knowledge, err = newKnowledge(&cfg); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
-	if c.knowledge != nil {
-		c.knowledge.newest = func() uint64 { return uint64(c.log.Stats().Last) }
-	}
 	c.pipe = newPipeline(c.journal, &c.counters, c.knowledge)
 	cfg.Tracker.OnOutput, cfg.Tracker.Encode = c.pipe.take, c.pipe.encode
 	cfg.Tracker.Enrich, cfg.Tracker.Annotate, cfg.Tracker.Events = c.knowledge.enrich, c.knowledge.annotate, c.knowledge != nil
@@ -114,6 +111,9 @@ func newCollector(cfg Config, s *storage) (*Collector, error) {
 			shards: cfg.Tracker.Shards, every: cfg.CheckpointEvery, logBytes: cfg.CheckpointLogBytes, logger: cfg.Logger,
 		}
 		c.condition.restores(0, uint64(c.log.Stats().Last))
+	}
+	if err := c.knowledge.attach(c); err != nil {
+		return nil, fmt.Errorf("collector: %w", err)
 	}
 	c.server = rpc.NewServer(rpc.ServerConfig{
 		TLS: tlsConfig, Logger: cfg.Logger, Codec: wire.Codec{},

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -23,6 +22,8 @@ import (
 	"github.com/whorl-net/whorl/internal/analyst"
 	"github.com/whorl-net/whorl/internal/analyst/anomaly"
 	"github.com/whorl-net/whorl/internal/enrich"
+	"github.com/whorl-net/whorl/internal/hunt"
+	"github.com/whorl-net/whorl/internal/log"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/tracker"
@@ -53,12 +54,10 @@ type knowledge struct {
 	enricher *enrich.Enricher
 	analyst  *analyst.Analyst
 	logger   *slog.Logger
-	// hunt searches the past for what was known to be bad only later.
-	hunt func(entries []*enrich.Entry)
+	// hunter searches the past for what is known to be bad only now.
+	hunter *hunt.Hunter
 	// newest returns the position of the newest record of the log.
 	newest func() uint64
-
-	discoveries atomic.Uint64 // announced in the feed
 
 	reload  sync.Mutex // one at a time; guards what follows
 	hash    string     // of the rules in force
@@ -71,7 +70,7 @@ func newKnowledge(cfg *Config) (*knowledge, error) {
 	if cfg.Knowledge.Off {
 		return nil, nil
 	}
-	k := &knowledge{files: cfg.Knowledge, logger: cfg.Logger, hunt: func([]*enrich.Entry) {}, newest: func() uint64 { return 0 }}
+	k := &knowledge{files: cfg.Knowledge, logger: cfg.Logger}
 	k.seen = stateOf(k.paths())
 	rules, hash, err := k.loadRules()
 	if err != nil {
@@ -84,6 +83,46 @@ func newKnowledge(cfg *Config) (*knowledge, error) {
 	}
 	k.analyst, err = analyst.New(analyst.Config{Rules: rules, Learn: k.files.Learn, Seed: cfg.Tracker.HashSeed})
 	return k, err
+}
+
+// attach gives k what it looks at: the table, the log and the feed of c.
+func (k *knowledge) attach(c *Collector) (err error) {
+	if k == nil {
+		return nil
+	}
+	k.newest = func() uint64 { return uint64(c.log.Stats().Last) }
+	k.hunter, err = hunt.New(hunt.Config{Live: c.tracker, Journal: c.journal, Settle: c.settle, Done: k.hunted})
+	return err
+}
+
+// settle waits until the feed has everything that has left the table by now.
+func (c *Collector) settle(ctx context.Context) error {
+	settled := make(chan struct{})
+	err := c.applier.between(func(log.Position) error {
+		return c.tracker.Sync(ctx, func() { close(settled) })
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-settled:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// hunted logs what a hunt came to.
+func (k *knowledge) hunted(r hunt.Result, err error) {
+	attrs := []any{
+		slog.Int("entries", r.Entries), slog.Uint64("found", r.Found), slog.Uint64("announced", r.Announced),
+		slog.Uint64("live", r.Live), slog.Uint64("held", r.Held), slog.Uint64("lost", r.Lost),
+	}
+	if err != nil {
+		k.logger.Warn("the search for what is known to be bad only now was cut short", append(attrs, slog.Any("err", err))...)
+		return
+	}
+	k.logger.Info("searched for what is known to be bad only now", attrs...)
 }
 
 // enrich fills what follows from a connection itself: the tracker's Enrich.
@@ -228,10 +267,15 @@ func (k *knowledge) load() (changed []string, err error) {
 		k.analyst.Reload(rules, k.newest())
 		changed = append(changed, "rules")
 	}
-	if len(change.NewBad) > 0 {
-		k.hunt(change.NewBad)
-	}
+	k.hunter.Hunt(change)
 	return changed, nil
+}
+
+// run searches the past when it is asked to, until ctx ends.
+func (k *knowledge) run(ctx context.Context) {
+	if k != nil {
+		k.hunter.Run(ctx) // ends with ctx only
+	}
 }
 
 // follow loads the files when they have changed, until ctx ends.
@@ -283,7 +327,7 @@ func (k *knowledge) describe(resp *whorlv1.GetStatusResponse) {
 	resp.Enrichment = &whorlv1.EnrichmentStatus{
 		ConfigHash: k.configHash(), AppEntries: uint64(tables.Apps), BadEntries: uint64(tables.Bad),
 		FingerprintsKnown: uint64(st.Fingerprints), FingerprintsForgotten: st.FingerprintsForgotten,
-		Refused: toValid(k.refused), Discoveries: k.discoveries.Load(),
+		Refused: toValid(k.refused), Discoveries: k.hunter.Stats().Total.Announced,
 	}
 	for _, r := range st.Rules {
 		resp.Rules = append(resp.Rules, &whorlv1.RuleStatus{

@@ -116,6 +116,7 @@ func (c *Collector) serve(ctx context.Context, began time.Time) error {
 		aside.Go(func() { c.look(ctx) })
 	}
 	aside.Go(func() { c.knowledge.follow(ctx) })
+	aside.Go(func() { c.knowledge.run(ctx) })
 	return c.tick(ctx)
 }
 

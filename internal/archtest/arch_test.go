@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"internal/datadir":    {},
 	"internal/checkpoint": {},
 	"internal/fuzzguard":  {},
-	"service":             {"flow", "ja4", "tracker", "proto", "internal/wire", "internal/filter", "internal/log", "internal/feed", "internal/enrich", "internal/analyst", "internal/rpc", "internal/suggest", "internal/planted", "internal/datadir", "internal/checkpoint", "internal/jet"},
+	"service":             {"flow", "ja4", "tracker", "proto", "internal/wire", "internal/filter", "internal/log", "internal/feed", "internal/enrich", "internal/analyst", "internal/hunt", "internal/pattern", "internal/rpc", "internal/suggest", "internal/planted", "internal/datadir", "internal/checkpoint", "internal/jet"},
 	"client":              {"flow", "ja4", "proto", "internal/wire", "internal/rpc"},
 	"cmd":                 {"*"},
 	"test":                {"*"},
