@@ -24,7 +24,7 @@ var inMemory = map[string]opener{
 // openStored opens the journal that messages hold.
 func openStored(t testing.TB, cfg Config, messages Messages) *Journal {
 	t.Helper()
-	cfg.BlockEvery = time.Microsecond
+	cfg.BlockEvery = time.Nanosecond
 	j, err := Open(context.Background(), cfg, messages)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/enrich"
 	"github.com/whorl-net/whorl/internal/feed"
+	"github.com/whorl-net/whorl/internal/jet/jettest"
 	"github.com/whorl-net/whorl/internal/wire"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/tracker"
@@ -41,18 +42,27 @@ type rig struct {
 	journal  *feed.Journal
 	tracker  *tracker.Tracker
 	ctx      context.Context
+
+	submits  sync.Mutex // a tracker takes one entry at a time; guards position too
 	position uint64
 }
 
+// newRig makes a rig with a journal in memory.
 func newRig(t testing.TB, entries string, feedBytes int64) *rig {
 	t.Helper()
-	r := &rig{t: t, tables: filepath.Join(t.TempDir(), "bad.yaml")}
+	j, err := feed.New(feed.Config{MaxBytes: feedBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRigOn(t, entries, j)
+}
+
+func newRigOn(t testing.TB, entries string, j *feed.Journal) *rig {
+	t.Helper()
+	r := &rig{t: t, tables: filepath.Join(t.TempDir(), "bad.yaml"), journal: j}
 	r.write(entries)
 	var err error
 	if r.enricher, err = enrich.New(enrich.Config{NoBuiltin: true, KnownBad: []string{r.tables}}); err != nil {
-		t.Fatal(err)
-	}
-	if r.journal, err = feed.New(feed.Config{MaxBytes: feedBytes}); err != nil {
 		t.Fatal(err)
 	}
 	if r.tracker, err = tracker.New(tracker.Config{
@@ -125,8 +135,11 @@ func (r *rig) open(network string, first, count int, prints func(n int) []string
 				b.Fingerprints = append(b.Fingerprints, flow.Fingerprint{Flow: f, Row: uint32(len(b.Flow)), Event: ja4.Event{Type: typ, Value: value, Raw: "raw_" + value}})
 			}
 		}
+		r.submits.Lock()
 		r.position++
-		if err := r.tracker.Submit(r.ctx, tracker.Entry{Position: r.position, LogTime: start}, o, b, func() {}); err != nil {
+		err := r.tracker.Submit(r.ctx, tracker.Entry{Position: r.position, LogTime: start}, o, b, func() {})
+		r.submits.Unlock()
+		if err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -135,7 +148,10 @@ func (r *rig) open(network string, first, count int, prints func(n int) []string
 
 func (r *rig) settle(ctx context.Context) error {
 	done := make(chan struct{})
-	if err := r.tracker.Sync(ctx, func() { close(done) }); err != nil {
+	r.submits.Lock()
+	err := r.tracker.Sync(ctx, func() { close(done) })
+	r.submits.Unlock()
+	if err != nil {
 		return err
 	}
 	select {
@@ -149,9 +165,12 @@ func (r *rig) settle(ctx context.Context) error {
 // flush evicts every connection of a network.
 func (r *rig) flush(network string) {
 	r.t.Helper()
-	r.position++
 	done := make(chan int, 1)
-	if err := r.tracker.Flush(r.ctx, tracker.Entry{Position: r.position, LogTime: start}, tracker.FlushRequest{Network: network}, func(n int) { done <- n }); err != nil {
+	r.submits.Lock()
+	r.position++
+	err := r.tracker.Flush(r.ctx, tracker.Entry{Position: r.position, LogTime: start}, tracker.FlushRequest{Network: network}, func(n int) { done <- n })
+	r.submits.Unlock()
+	if err != nil {
 		r.t.Fatal(err)
 	}
 	<-done
@@ -406,6 +425,25 @@ func TestHuntOfWhatIsGone(t *testing.T) {
 	h.Hunt(r.reload(after))
 	if got := <-results; got.Held != held || got.Held == 20000 {
 		t.Errorf("%+v, %d held", got, held)
+	}
+}
+
+// What a journal has on disk is searched like what it has in memory, and what
+// is on its way there too.
+func TestHuntInTheStore(t *testing.T) {
+	j, err := feed.Open(t.Context(), feed.Config{MaxBytes: feed.MinMaxBytes, Epoch: "e"}, &jettest.Memory{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(j.Close)
+	r := newRigOn(t, before, j)
+	const held = 600
+	r.open("past", 0, held, prints)
+	r.flush("past")
+	h, results := r.hunter(Config{})
+	h.Hunt(r.reload(after))
+	if got := <-results; got.Held != held || got.Announced != held/50 || got.Lost != 0 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -2,12 +2,10 @@ package hunt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/whorl-net/whorl/internal/enrich"
-	"github.com/whorl-net/whorl/internal/feed"
 	"github.com/whorl-net/whorl/internal/wire"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -92,19 +90,23 @@ func (s *search) live(ctx context.Context) error {
 	return nil
 }
 
-// held walks the evictions of the feed that are there now.
+// held walks the evictions that are in the feed by now, those that are yet to be
+// stored included.
 func (s *search) held(ctx context.Context) error {
 	var e tracker.Eviction
-	end := s.h.cfg.Journal.Newest().Sequence
+	end := s.h.cfg.Journal.Place().Sequence
 	r := s.h.cfg.Journal.ReadOldest()
 	for r.Cursor().Sequence < end {
 		start, before := time.Now(), s.result
 		b, err := r.Next(ctx, pageConnections, pageBytes)
-		if errors.Is(err, feed.ErrClosed) {
-			return nil
-		}
 		if err != nil {
 			return fmt.Errorf("hunt: read the feed at %s: %w", r.Cursor(), err)
+		}
+		if b.Len() == 0 && b.Gap == nil {
+			if err := r.Wait(ctx); err != nil {
+				return fmt.Errorf("hunt: wait for the feed: %w", err)
+			}
+			continue
 		}
 		if b.Gap != nil {
 			s.result.Lost += b.Gap.Count

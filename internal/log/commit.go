@@ -121,27 +121,25 @@ func (w *writer) take() (size int64) {
 	clear(w.records)
 	w.records = w.records[:0]
 	offset := l.tailFirstLocked()
-	body := 0
+	body := int64(0)
 	for i := range l.waiting {
 		s := &l.waiting[i]
 		if s.first <= l.grouped {
 			continue
 		}
 		submitted := l.tail[s.first-offset : s.last-offset+1]
-		for k := range submitted {
-			r := &submitted[k]
-			body += recordFraming + sessionFraming + len(r.Session.Probe) + len(r.Session.Network) + len(r.Data)
-		}
-		if body > maxBody && len(w.records) > 0 {
+		more := bodyBytes(submitted)
+		if body+more > maxBody && len(w.records) > 0 {
 			break
 		}
+		body += more
 		w.records = append(w.records, submitted...)
 		for k := range submitted {
 			size += submitted[k].size
 		}
 	}
 	l.grouped = w.records[len(w.records)-1].Position
-	l.queued -= size
+	l.queued -= body
 	return size
 }
 

@@ -80,7 +80,7 @@ type Stored struct {
 	safe      Position
 	logTime   int64
 	waiting   []waiter // whom to tell, in the order of positions
-	queued    int64    // bytes of the records that are in no group yet
+	queued    int64    // bodyBytes of the records that are in no group yet
 	unwritten int64    // bytes of the records that are not safe
 	grouped   Position // last record that was taken into a group
 	reading   *storedReader
@@ -193,17 +193,13 @@ func (l *Stored) Submit(ctx context.Context, done func(error), records ...Record
 	if err != nil {
 		return 0, err
 	}
-	body := int64(0)
-	for i := range records {
-		r := &records[i]
-		body += int64(recordFraming + sessionFraming + len(r.Session.Probe) + len(r.Session.Network) + len(r.Data))
-	}
+	body := bodyBytes(records)
 	if most := min(l.memory, l.maxDisk); size > most || body > maxBody {
 		return 0, fmt.Errorf("append %d bytes to a log of %d: %w", size, most, ErrTooLarge)
 	}
 	waited := false
 	for {
-		position, room, err := l.trySubmit(done, records, size, waited)
+		position, room, err := l.trySubmit(done, records, size, body, waited)
 		if room == nil {
 			return position, err
 		}
@@ -216,8 +212,17 @@ func (l *Stored) Submit(ctx context.Context, done func(error), records ...Record
 	}
 }
 
+// bodyBytes is the most that records take in a group before compression.
+func bodyBytes(records []Record) (bytes int64) {
+	for i := range records {
+		r := &records[i]
+		bytes += int64(recordFraming + sessionFraming + len(r.Session.Probe) + len(r.Session.Network) + len(r.Data))
+	}
+	return bytes
+}
+
 // trySubmit returns a channel to wait for when there is no room.
-func (l *Stored) trySubmit(done func(error), records []Record, size int64, waited bool) (Position, <-chan struct{}, error) {
+func (l *Stored) trySubmit(done func(error), records []Record, size, body int64, waited bool) (Position, <-chan struct{}, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -245,7 +250,7 @@ func (l *Stored) trySubmit(done func(error), records []Record, size int64, waite
 	}
 	l.tail = append(l.tail, records...)
 	l.tailBytes += size
-	l.queued += size
+	l.queued += body
 	l.unwritten += size
 	l.waiting = append(l.waiting, waiter{first, l.next - 1, done})
 	poke(l.kick)

@@ -24,7 +24,7 @@ import (
 // open opens the log that messages hold.
 func open(t testing.TB, messages log.Messages) *log.Stored {
 	t.Helper()
-	l, err := log.Open(context.Background(), messages, log.Config{GroupEvery: time.Microsecond})
+	l, err := log.Open(context.Background(), messages, log.Config{GroupEvery: time.Nanosecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -519,7 +519,7 @@ func TestReaderCatchesUp(t *testing.T) {
 
 // What waits to be read is bounded in memory, as what is on the disk is.
 func TestMemoryIsBounded(t *testing.T) {
-	l, err := log.Open(t.Context(), &jettest.Memory{}, log.Config{MemoryBytes: 4096, GroupEvery: time.Microsecond})
+	l, err := log.Open(t.Context(), &jettest.Memory{}, log.Config{MemoryBytes: 4096, GroupEvery: time.Nanosecond})
 	if err != nil {
 		t.Fatal(err)
 	}

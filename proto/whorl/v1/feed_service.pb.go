@@ -88,6 +88,8 @@ const (
 	GapCause_GAP_CAUSE_SLOW_READER GapCause = 2
 	// The collector restarted without its journal.
 	GapCause_GAP_CAUSE_NEW_EPOCH GapCause = 3
+	// What was stored of them cannot be read: damaged or missing on the disk.
+	GapCause_GAP_CAUSE_DAMAGED GapCause = 4
 )
 
 // Enum value maps for GapCause.
@@ -97,12 +99,14 @@ var (
 		1: "GAP_CAUSE_RETENTION",
 		2: "GAP_CAUSE_SLOW_READER",
 		3: "GAP_CAUSE_NEW_EPOCH",
+		4: "GAP_CAUSE_DAMAGED",
 	}
 	GapCause_value = map[string]int32{
 		"GAP_CAUSE_UNSPECIFIED": 0,
 		"GAP_CAUSE_RETENTION":   1,
 		"GAP_CAUSE_SLOW_READER": 2,
 		"GAP_CAUSE_NEW_EPOCH":   3,
+		"GAP_CAUSE_DAMAGED":     4,
 	}
 )
 
@@ -752,12 +756,13 @@ const file_whorl_v1_feed_service_proto_rawDesc = "" +
 	"\tGapPolicy\x12\x1a\n" +
 	"\x16GAP_POLICY_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13GAP_POLICY_CONTINUE\x10\x01\x12\x13\n" +
-	"\x0fGAP_POLICY_FAIL\x10\x02*r\n" +
+	"\x0fGAP_POLICY_FAIL\x10\x02*\x89\x01\n" +
 	"\bGapCause\x12\x19\n" +
 	"\x15GAP_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13GAP_CAUSE_RETENTION\x10\x01\x12\x19\n" +
 	"\x15GAP_CAUSE_SLOW_READER\x10\x02\x12\x17\n" +
-	"\x13GAP_CAUSE_NEW_EPOCH\x10\x032K\n" +
+	"\x13GAP_CAUSE_NEW_EPOCH\x10\x03\x12\x15\n" +
+	"\x11GAP_CAUSE_DAMAGED\x10\x042K\n" +
 	"\vFeedService\x12<\n" +
 	"\x05Watch\x12\x16.whorl.v1.WatchRequest\x1a\x17.whorl.v1.WatchResponse\"\x000\x01B3Z1github.com/whorl-net/whorl/proto/whorl/v1;whorlv1b\x06proto3"
 
