@@ -46,6 +46,7 @@ type checkpointer struct {
 	// most bytes of log.
 	every    time.Duration
 	logBytes int64
+	keepLog  bool // trims nothing
 	logger   *slog.Logger
 
 	shard []byte // scratch
@@ -190,7 +191,7 @@ func (k *checkpointer) saveLast(ctx context.Context) (lastBlock, error) {
 	saved := make(chan lastBlock, 1)
 	if err := k.applier.between(func(position log.Position) error {
 		return k.tracker.Sync(ctx, func() {
-			data, place := k.pipe.save()
+			data, place := k.pipe.save(uint64(position))
 			saved <- lastBlock{
 				block: checkpoint.Block{Kind: checkpoint.KindAnalyst, Position: uint64(position), Data: data},
 				feed:  place,
@@ -213,7 +214,7 @@ func (k *checkpointer) saveLast(ctx context.Context) (lastBlock, error) {
 // trim lets go of the log before what is needed behind oldest. The newest record
 // of it stays: an empty log would begin to count anew.
 func (k *checkpointer) trim(oldest log.Position) error {
-	if oldest <= 1 {
+	if oldest <= 1 || k.keepLog {
 		return nil
 	}
 	// After Close there is nothing to be trimmed; the next life does it.

@@ -108,7 +108,8 @@ func newCollector(cfg Config, s *storage) (*Collector, error) {
 	if s.folder != nil {
 		c.checkpointer = &checkpointer{
 			log: c.log, applier: c.applier, tracker: c.tracker, pipe: c.pipe, journal: c.journal, folder: s.folder,
-			shards: cfg.Tracker.Shards, every: cfg.CheckpointEvery, logBytes: cfg.CheckpointLogBytes, logger: cfg.Logger,
+			shards: cfg.Tracker.Shards, every: cfg.CheckpointEvery, logBytes: cfg.CheckpointLogBytes, keepLog: cfg.keepLog,
+			logger: cfg.Logger,
 		}
 		c.condition.restores(0, uint64(c.log.Stats().Last))
 	}

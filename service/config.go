@@ -89,6 +89,9 @@ type Config struct {
 	DrainTimeout time.Duration
 	// Logger gets what the operator should know. nil discards.
 	Logger *slog.Logger
+
+	// keepLog leaves the log untrimmed, so that a test can apply all of it again.
+	keepLog bool
 }
 
 // Reflection says whether grpc.reflection is served.

@@ -289,14 +289,13 @@ func (in *ingestService) finish(ctx context.Context, s *stream, flush bool) erro
 		LogTime: now, Kind: log.KindClose, Session: s.session,
 		Note: &ticket{applied: func(applied) { close(done) }},
 	})
-	position, err := in.log.Submit(ctx, nil, records...)
-	if err != nil {
+	if _, err := in.log.Submit(ctx, nil, records...); err != nil {
 		return err
 	}
 	select {
 	case <-done:
 		if flush { // who looks into the feed now is to find what was evicted
-			return in.journal.WaitDurable(ctx, uint64(position))
+			return in.journal.WaitDurable(ctx, uint64(records[0].Position))
 		}
 		return nil
 	case <-in.applierEnded:

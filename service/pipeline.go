@@ -69,9 +69,13 @@ func (p *pipeline) append(o *tracker.Output, d *tracker.Departure) bool {
 	}
 }
 
-// save returns the state of what looks at the output, and where the feed is. It
-// is for the merging goroutine, between two entries.
-func (p *pipeline) save() (state []byte, at feed.Place) {
+// save returns the state of what looks at the output, and where the feed is, when
+// all output up to position was taken: the newest record may have had none. It is
+// for the merging goroutine, between two entries.
+func (p *pipeline) save(position uint64) (state []byte, at feed.Place) {
+	if !p.failed.Load() {
+		p.journal.Mark(position)
+	}
 	return p.knowledge.save(nil), p.journal.Place()
 }
 

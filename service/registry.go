@@ -273,10 +273,20 @@ func (p *probe) describeLocked(now time.Time) *whorlv1.Probe {
 		PacketsDropped:  rep.GetPacketsDroppedKernel() + rep.GetPacketsDroppedInterface() + rep.GetPacketsDroppedProbe(),
 		SpoolBatches:    spool,
 		ClockOffset:     durationpb.New(p.clockOffset), Lag: durationpb.New(lag),
-		PacketsApplied: p.packetsApplied, PacketsLost: p.packetsLost,
+		PacketsApplied: p.packetsApplied, PacketsLost: max(p.packetsLost, reportedLost(rep)),
 		PacketsReported: rep.GetPacketsReported(), PacketsAcknowledged: rep.GetPacketsAcknowledged(),
 		PacketsBuffered: rep.GetPacketsBuffered(),
 	}
+}
+
+// reportedLost is what a probe says it gave up: it knows before the Lost record
+// is here, and of what was lost before this collector started.
+func reportedLost(rep *whorlv1.ProbeReport) uint64 {
+	n := uint64(0)
+	for _, lost := range rep.GetPacketsLost() {
+		n += lost
+	}
+	return n
 }
 
 // lagLocked returns how far what is applied is behind what a live probe has

@@ -126,12 +126,14 @@ func (cmd *doctorCmd) checkCollector(ctx context.Context, c *console) []output.F
 		return []output.Finding{reach}
 	}
 	reach.Detail = fmt.Sprintf("%s answers in %s", cmd.Collector, time.Since(start).Round(time.Millisecond))
-	findings := []output.Finding{reach, checkRoom(status), checkDrops(status), checkDurability(status)}
+	findings := []output.Finding{reach, checkState(status)}
+	findings = append(findings, checkSums(ctx, cl, sumsEvery)...)
+	findings = append(findings, checkRoom(status), checkDrops(status), checkDurability(status))
 	probes, err := cl.Probes(ctx, &whorlv1.ListProbesRequest{})
 	if err != nil {
 		return append(findings, output.Finding{Check: "probes", Result: output.Fail, Detail: c.explain(err).text})
 	}
-	return append(findings, checkProbes(probes))
+	return append(findings, checkProbes(probes), checkReported(probes))
 }
 
 func checkRoom(s *whorlv1.GetStatusResponse) output.Finding {
@@ -157,10 +159,30 @@ func checkDrops(s *whorlv1.GetStatusResponse) output.Finding {
 	return f
 }
 
+// checkState says what the collector does now.
+func checkState(s *whorlv1.GetStatusResponse) output.Finding {
+	f := output.Finding{Check: "state", Result: output.OK, Detail: s.GetState()}
+	switch s.GetState() {
+	case "restoring":
+		f.Result, f.Detail = output.Warn, fmt.Sprintf("restoring, record %s of %s",
+			output.Number(s.GetRestore().GetPosition()), output.Number(s.GetRestore().GetToPosition()))
+	case "refusing":
+		f.Result, f.Detail = output.Fail, "it takes nothing in: "+s.GetLog().GetError()
+		f.Fix = "make room on the disk of " + s.GetDataDir() + "; it goes on by itself"
+	}
+	return f
+}
+
 func checkDurability(s *whorlv1.GetStatusResponse) output.Finding {
 	f := output.Finding{Check: "durability", Result: output.OK, Detail: s.GetDurability()}
 	if s.GetDurability() == "memory" {
 		f.Detail = "memory: nothing survives a restart of the collector"
+		return f
+	}
+	f.Detail += " in " + s.GetDataDir()
+	if n := s.GetCheckpoint().GetFailures(); n > 0 {
+		f.Result, f.Detail = output.Warn, fmt.Sprintf("%s, %s could not be written", f.Detail, output.Plural(n, "checkpoint"))
+		f.Fix = "the log of the collector says why; until one can be written the log grows"
 	}
 	return f
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/enrich"
 	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/cleartext"
@@ -54,7 +55,11 @@ func (cmd *fpCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	p := &printer{secrets: secrets, cmd: cmd, c: c, set: set, start: c.now(), out: output.NewWriter(c.out, kind, opts)}
+	tables, err := enrich.Load(enrich.Config{})
+	if err != nil {
+		return err
+	}
+	p := &printer{secrets: secrets, tables: tables, cmd: cmd, c: c, set: set, start: c.now(), out: output.NewWriter(c.out, kind, opts)}
 	failed := error(nil)
 	for _, name := range cmd.Files {
 		err := p.file(ctx, name)
@@ -89,6 +94,7 @@ type printer struct {
 	c       *console
 	set     ja4.TypeSet
 	secrets *cleartext.KeyLog
+	tables  *enrich.Tables
 	start   time.Time
 	out     *output.Writer[output.Fingerprint]
 	totals  output.Totals
@@ -111,9 +117,10 @@ func (p *printer) file(ctx context.Context, name string) error {
 	}
 	defer src.bar.clear()
 	totals, err := probe.Fingerprints(ctx, src, probe.Config{Types: p.set, Outer: p.cmd.Outer, Secrets: p.secrets}, func(e *handshake.Event) error {
+		app, bad := p.tables.Value(e.Type, e.Value)
 		return p.out.Write(output.Fingerprint{
 			Time: e.Time, Since: src.first, Network: p.cmd.Network, Tuple: e.Tuple,
-			Event: e.Event, PacketNum: e.PacketNum,
+			Event: e.Event, PacketNum: e.PacketNum, App: app, Bad: bad,
 		})
 	})
 	p.totals.Packets += totals.Packets

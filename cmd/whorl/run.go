@@ -12,6 +12,7 @@ import (
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/internal/rpc"
+	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/probe"
 	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/handshake"
@@ -70,7 +71,7 @@ func (cmd *runCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 
-	err = cmd.capture(ctx, c, src, inside, output.NewWriter(c.out, kind, opts))
+	err = cmd.capture(ctx, c, src, inside, &fingerprintPrinter{out: output.NewWriter(c.out, kind, opts), network: cmd.Network, knownFor: col.KnownFor})
 	if err == nil && ctx.Err() == nil { // the files have ended
 		c.say("the collector stays: whorl list, whorl watch; end it with Ctrl-C")
 		select {
@@ -115,14 +116,13 @@ func (cmd *runCmd) collector(c *console, inside net.Listener, admin *adminServer
 }
 
 // capture runs the probe against the collector behind inside.
-func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside *bufconn.Listener, out *output.Writer[output.Fingerprint]) error {
+func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside *bufconn.Listener, printer *fingerprintPrinter) error {
 	cl, err := client.Dial(ctx, client.DefaultAddr, client.WithLogger(c.logger),
 		client.WithDialer(func(ctx context.Context, _ string) (net.Conn, error) { return inside.DialContext(ctx) }))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	printer := &fingerprintPrinter{out: out, network: cmd.Network}
 	p, err := newCapturing(c, &cmd.captureFlags, src, cl, printer)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside
 	if err != nil && !errors.Is(err, capture.ErrTruncated) {
 		return err
 	}
-	if closeErr := out.Close(); closeErr != nil {
+	if closeErr := printer.out.Close(); closeErr != nil {
 		return closeErr
 	}
 	c.say("%s", p.totals().Line(true))
@@ -145,7 +145,8 @@ func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside
 // it printed whenever a batch is reported.
 type fingerprintPrinter struct {
 	probe.Reporter
-	network string
+	network  string
+	knownFor func(t ja4.Type, value string) (app string, bad bool)
 
 	mu  sync.Mutex // guards out: each queue of a live capture is a goroutine
 	out *output.Writer[output.Fingerprint]
@@ -153,10 +154,11 @@ type fingerprintPrinter struct {
 
 // event prints e. What cannot be printed ends the capture.
 func (p *fingerprintPrinter) event(e *handshake.Event) error {
+	app, bad := p.knownFor(e.Type, e.Value)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.out.Write(output.Fingerprint{
-		Time: e.Time, Network: p.network, Tuple: e.Tuple, Event: e.Event, PacketNum: e.PacketNum,
+		Time: e.Time, Network: p.network, Tuple: e.Tuple, Event: e.Event, PacketNum: e.PacketNum, App: app, Bad: bad,
 	})
 }
 

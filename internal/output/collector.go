@@ -118,6 +118,7 @@ func StatusFacts(s *whorlv1.GetStatusResponse, now time.Time) []Fact {
 	facts := []Fact{
 		{"collector", strings.TrimSpace(s.GetCollectorId() + " " + s.GetVersion())},
 		{"up", ago(now, s.GetStartedAt())},
+		{"state", s.GetState()},
 		{"durability", s.GetDurability()},
 		{"connections", fmt.Sprintf("%s of %s", Number(s.GetConnections()), Number(s.GetMaxConnections()))},
 		{"opened", Number(s.GetConnectionsOpened())},
@@ -126,6 +127,7 @@ func StatusFacts(s *whorlv1.GetStatusResponse, now time.Time) []Fact {
 		{"probes connected", Number(uint64(s.GetProbesConnected()))},
 		{"subscribers", Number(uint64(len(s.GetSubscribers())))},
 	}
+	facts = append(facts, storageFacts(s, now)...)
 	for _, e := range s.GetEvictions() {
 		facts = append(facts, Fact{"evicted " + Word(e.GetCause()), Number(e.GetCount())})
 	}
@@ -149,4 +151,54 @@ func StatusFacts(s *whorlv1.GetStatusResponse, now time.Time) []Fact {
 		}
 	}
 	return facts
+}
+
+// storageFacts are those of the log, the data directory, and what must add up.
+func storageFacts(s *whorlv1.GetStatusResponse, now time.Time) []Fact {
+	var facts []Fact
+	add := func(name, format string, args ...any) {
+		facts = append(facts, Fact{name, fmt.Sprintf(format, args...)})
+	}
+	if r := s.GetRestore(); r != nil {
+		add("restore", "record %s of %s", Number(r.GetPosition()), Number(r.GetToPosition()))
+	}
+	if s.GetDataDir() != "" {
+		l := s.GetLog()
+		add("data directory", "%s", s.GetDataDir())
+		add("log", "%s of %s, records %s to %s, applied %s, %s", Bytes(l.GetBytes()), Bytes(l.GetMaxBytes()),
+			Number(l.GetFirstPosition()), Number(l.GetLastPosition()), Number(l.GetAppliedPosition()), Plural(l.GetGroups(), "write"))
+		if l.GetError() != "" {
+			add("log cannot be written", "%s", l.GetError())
+		}
+		add("checkpoint", "%s", checkpointFact(s.GetCheckpoint(), now))
+	}
+	// Nobody has acknowledged what a collector of an earlier version counts.
+	if s.GetPacketsAcknowledged() > 0 || s.GetPacketsApplied() == 0 {
+		add("packets", "%s acknowledged = %s applied + %s to come", Number(s.GetPacketsAcknowledged()),
+			Number(s.GetPacketsApplied()), Number(s.GetPacketsReplaying()))
+	}
+	add("connections sum", "%s opened = %s live + %s evicted", Number(s.GetConnectionsOpened()),
+		Number(s.GetConnections()), Number(Evicted(s)))
+	return facts
+}
+
+func checkpointFact(c *whorlv1.CheckpointStatus, now time.Time) string {
+	text := "none yet"
+	if c.GetCompletedAt() != nil {
+		text = fmt.Sprintf("%s ago, %s, %s, behind record %s", ago(now, c.GetCompletedAt()), Bytes(c.GetBytes()),
+			Plural(c.GetConnections(), "connection"), Number(c.GetPosition()))
+	}
+	if n := c.GetFailures(); n > 0 {
+		text += ", " + Plural(n, "failure")
+	}
+	return text
+}
+
+// Evicted is the sum of the evictions of all causes.
+func Evicted(s *whorlv1.GetStatusResponse) uint64 {
+	n := uint64(0)
+	for _, e := range s.GetEvictions() {
+		n += e.GetCount()
+	}
+	return n
 }

@@ -22,8 +22,11 @@ type Fingerprint struct {
 	// PacketNum is the packet's number within its connection, from 1. 0, when it
 	// is unknown, is left out.
 	PacketNum uint64
-	// App is the application, "" when it is unknown.
+	// App is the application that the value alone is known for, "" when it is
+	// unknown. Bad says that the value is known to be bad; a table shows it by
+	// colour.
 	App string
+	Bad bool
 }
 
 // TimeStyle says how TIME is shown in tables of fingerprints.
@@ -55,7 +58,12 @@ func Fingerprints(style TimeStyle, clock Clock, raw bool) Kind[Fingerprint] {
 		{Name: "PROTO", Cell: func(f Fingerprint) string { return f.Tuple.Protocol.String() }},
 		{Name: "TYPE", Cell: func(f Fingerprint) string { return f.Type.String() }},
 		{Name: "VALUE", Cell: func(f Fingerprint) string { return f.Value }},
-		{Name: "APP", Cell: func(f Fingerprint) string { return f.App }},
+		{Name: "APP", Cell: func(f Fingerprint) string { return f.App }, Style: func(f Fingerprint) Style {
+			if f.Bad {
+				return StyleBad
+			}
+			return StylePlain
+		}},
 	}
 	if style == TimeOfDay { // as they come
 		for i := range columns {
