@@ -184,7 +184,7 @@ func (a *Analyst) takeSome(items []tracker.Item, logTime int64, amend func(d *tr
 			prepared[i] = a.engine.Prepare(ev, networks[i].index)
 		}
 	}
-	a.engine.Meet()
+	a.engine.Fetch()
 	for i := range items {
 		if d := items[i].Departure; d != nil {
 			f := a.found.remove(d.UID)

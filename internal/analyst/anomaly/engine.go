@@ -30,8 +30,9 @@ type Engine struct {
 	// leastBeats is the fewest that any rule on beats asks for.
 	leastBeats int
 	work       []work // what is prepared
+	places     []window.Place
+	fetched    uint32
 	view       view
-	touched    uint32
 }
 
 // ruleState is the state of one stream rule: the part its measure asks for.
@@ -57,7 +58,7 @@ func NewEngine(rs *Rules, seed uint64) *Engine {
 func (e *Engine) Use(rs *Rules) {
 	old := e.states
 	e.rules, e.states, e.opened, e.byType = rs, nil, nil, [ja4.NumTypes][]int{}
-	e.leastBeats, e.work = window.Intervals, nil
+	e.leastBeats, e.work, e.places = window.Intervals, nil, nil
 	beats := 0
 	for i, r := range rs.stream {
 		s := ruleState{rule: r, definition: r.definition()}
@@ -119,7 +120,7 @@ type Prepared struct{ from, to int }
 // Event applies the rules to ev. network is a number of its network, the same
 // for as long as the state is kept. raise is called for each anomaly.
 //
-// Who has many events prepares some of them first, then applies them in the
+// Who has many events prepares some of them, calls Fetch, applies them in the
 // same order, and calls Done before it prepares the next: the state of a flood
 // of keys lies in many places of memory, and their cache misses then overlap.
 func (e *Engine) Event(ev *tracker.Event, network int, raise func(*Raised)) {
@@ -153,10 +154,10 @@ func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
 		switch r.measure {
 		case byCount:
 			w.key = s.key(v)
-			e.touched += s.counts.Touch(w.key)
+			e.places = append(e.places, s.counts.Place(w.key))
 		case byDistinct:
 			w.key, w.what = s.key(v), uint64(r.of.element(v))
-			e.touched += s.distinct.Touch(w.key)
+			e.places = append(e.places, s.distinct.Place(w.key))
 		case bySteadiness:
 			w.key, w.what = s.key(v), clientKind(e.seed, ev.Value)
 		case byBeat:
@@ -165,7 +166,7 @@ func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
 			}
 			beaten = true
 			w.key = s.key(v)
-			e.touched += e.rhythm.Touch(w.key)
+			e.places = append(e.places, e.rhythm.Place(w.key))
 		}
 		e.work = append(e.work, w)
 	}
@@ -173,19 +174,8 @@ func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
 	return p
 }
 
-// Meet reads the state of all that is prepared, behind what Prepare has read.
-func (e *Engine) Meet() {
-	for i := range e.work {
-		switch w := &e.work[i]; w.state.rule.measure {
-		case byCount:
-			e.touched += w.state.counts.Meet(w.key)
-		case byDistinct:
-			e.touched += w.state.distinct.Meet(w.key)
-		case byBeat:
-			e.touched += e.rhythm.Meet(w.key)
-		}
-	}
-}
+// Fetch reads what applying all that is prepared will use. It changes nothing.
+func (e *Engine) Fetch() { e.fetched += window.Fetch(e.places) }
 
 // Apply applies the rules to ev, which was prepared as p.
 func (e *Engine) Apply(p Prepared, ev *tracker.Event, raise func(*Raised)) {
@@ -211,7 +201,7 @@ func (e *Engine) Apply(p Prepared, ev *tracker.Event, raise func(*Raised)) {
 }
 
 // Done forgets what was prepared.
-func (e *Engine) Done() { e.work = e.work[:0] }
+func (e *Engine) Done() { e.work, e.places = e.work[:0], e.places[:0] }
 
 // key returns the key of v under the rule of s.
 func (s *ruleState) key(v *view) uint64 {

@@ -136,6 +136,7 @@ func (l *loader) load(data []byte) {
 		return // empty: nothing to add
 	}
 	l.mapping(doc.Content[0], "the file", section{
+		"version": func(n *yaml.Node) { l.number(n, "version", 1, 1) },
 		"builtin": l.builtin,
 		"rules":   func(n *yaml.Node) { l.list(n, "rules", l.rule) },
 		"allow":   func(n *yaml.Node) { l.list(n, "allow", l.allowEntry) },

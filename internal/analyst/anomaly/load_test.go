@@ -17,7 +17,8 @@ func TestRefused(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"no YAML", "a: b: c", "rules.yaml: yaml: mapping values are not allowed"},
 		{"a list", "- a", "rules.yaml:1: the file is not a list of keys and values"},
-		{"an unknown section", "rule:\n- id: x", `rules.yaml:1: the file has no key "rule": it has allow, builtin, rules; did you mean rules?`},
+		{"an unknown section", "rule:\n- id: x", `rules.yaml:1: the file has no key "rule": it has allow, builtin, rules, version; did you mean rules?`},
+		{"another version", "version: 2", "rules.yaml:1: version is 2, want a whole number from 1 to 1"},
 		{"a section twice", "rules: []\nrules: []", "rules.yaml:2: the file has rules twice"},
 		{"an unknown built-in rule", "builtin:\n  port-scn: {}", `rules.yaml:2: builtin has no key "port-scn"`},
 		{"an unknown setting", "builtin:\n  port-scan:\n    treshold: 3", `rules.yaml:3: port-scan has no key "treshold": it has enabled, keys, severity, threshold, window; did you mean threshold?`},
@@ -91,7 +92,7 @@ func TestAllMistakes(t *testing.T) {
 func TestSeveralFiles(t *testing.T) {
 	one := File{"one.yaml", []byte("builtin: {port-scan: {threshold: 5}}\nrules:\n- {id: own, severity: low, text: x, filter: 'port:1'}\n")}
 	two := File{"two.yaml", []byte("rules:\n- {id: other, severity: low, text: x, filter: 'port:1'}\nallow:\n- rules: [own, other]\n")}
-	rs, err := Load(one, two, File{"empty.yaml", nil})
+	rs, err := Load(one, two, File{"empty.yaml", nil}, File{"version.yaml", []byte("version: 1\n")})
 	if err != nil || rs.Rule("own") == nil || rs.Rule("other").Source != "two.yaml" || !rs.Allows() {
 		t.Fatal(rs, err)
 	}
@@ -158,4 +159,25 @@ func FuzzLoad(f *testing.F) {
 		}
 		rs.Judge(s, nil, nil)
 	})
+}
+
+// The file in the documentation is one that works, and every built-in rule has
+// its line there with its severity.
+func TestDocumentation(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "anomalies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	_, file, _ := strings.Cut(text, "```yaml\n")
+	file, _, _ = strings.Cut(file, "```")
+	if rs := load(t, file); rs.Rule("telnet-fan-out") == nil || rs.Rule(ruleBeaconSlow) != nil || !rs.Allows() {
+		t.Error("the file of the documentation does not say what it says")
+	}
+	names := []string{"", "low", "medium", "high", "critical"}
+	for _, r := range Builtin().All() {
+		if line := "| `" + r.ID + "` | " + names[r.Severity] + " | "; !strings.Contains(text, line) {
+			t.Errorf("there is no line %q", line)
+		}
+	}
 }

@@ -57,19 +57,18 @@ func (c *cache[S]) set(key uint64) int { return int(key & uint64(len(c.heads)-1)
 
 func tagOf(key uint64) uint32 { return max(1, uint32(key>>32)) }
 
-// find returns the slot of key, and whether it is new: then the slot is zero.
+// find returns the slot of key, and whether it is new: then what is in the slot
+// is left from another key, and the caller writes all of it.
 func (c *cache[S]) find(key uint64) (slot *S, fresh bool) {
 	c.uses++
 	set := c.set(key)
 	h := &c.heads[set]
 	tag := tagOf(key)
-	for w := range ways {
-		if h.tags[w] == tag {
-			h.ages[w] = c.tick() | 1
-			return &c.slots[set*ways+w], false
-		}
+	if w := h.find(tag); w < ways {
+		h.ages[w] = c.tick() | 1
+		return &c.slots[set*ways+w], false
 	}
-	w := c.victim(h)
+	w := h.victim(c.tick())
 	i := set*ways + w
 	if h.tags[w] == 0 {
 		c.used++
@@ -80,18 +79,25 @@ func (c *cache[S]) find(key uint64) (slot *S, fresh bool) {
 		if c.release != nil && h.ages[w]&1 != 0 {
 			c.release(&c.slots[i])
 		}
-		var zero S
-		c.slots[i] = zero
 	}
 	h.tags[w], h.ages[w] = tag, c.tick()
 	return &c.slots[i], true
 }
 
+// find returns the way of a tag, ways if there is none.
+func (h *head) find(tag uint32) int {
+	for w := range ways {
+		if h.tags[w] == tag {
+			return w
+		}
+	}
+	return ways
+}
+
 // victim returns a free way, else the one that was unused for longest, when
 // what was seen again ages more slowly.
-func (c *cache[S]) victim(h *head) int {
+func (h *head) victim(now uint32) int {
 	best, bestAge := 0, int64(-1)
-	now := c.tick()
 	for w := range ways {
 		if h.tags[w] == 0 {
 			return w
@@ -107,21 +113,34 @@ func (c *cache[S]) victim(h *head) int {
 	return best
 }
 
-// touch reads what find(key) will read first, and meet what it will read next,
-// so that the cache misses of many keys overlap. The results mean nothing but
-// must be used.
-func (c *cache[S]) touch(key uint64) uint32 { return c.heads[c.set(key)].tags[0] }
+// Place is where a key lies, or will: who has many keys to add calls Fetch for
+// the places of all of them before, so that their cache misses overlap.
+type Place struct {
+	head  *head
+	slots unsafe.Pointer // first of the set
+	size  uintptr        // of a slot
+	tag   uint32
+}
 
-func (c *cache[S]) meet(key uint64) uint32 {
+func (c *cache[S]) place(key uint64) Place {
 	set := c.set(key)
-	h := &c.heads[set]
-	tag := tagOf(key)
-	for w := range ways {
-		if h.tags[w] == tag {
-			return *(*uint32)(unsafe.Pointer(&c.slots[set*ways+w]))
+	return Place{&c.heads[set], unsafe.Pointer(&c.slots[set*ways]), unsafe.Sizeof(c.slots[0]), tagOf(key)}
+}
+
+// Fetch reads from memory what adding the keys of places will use. It changes
+// nothing. The result means nothing, but must be used, so that it is computed.
+func Fetch(places []Place) (sum uint32) {
+	// A loop of a few instructions, so that many of them are under way at once.
+	for i := range places {
+		sum += places[i].head.tags[0]
+	}
+	for i := range places {
+		p := &places[i]
+		if w := p.head.find(p.tag); w < ways {
+			sum += *(*uint32)(unsafe.Add(p.slots, uintptr(w)*p.size))
 		}
 	}
-	return 0
+	return sum
 }
 
 // save writes every key in use, in the order of places, so that what leaves

@@ -58,11 +58,14 @@ func NewCounts(l Limit) *Counts {
 // is a whole window older than that makes the key start anew, so that one wrong
 // clock does not stop it for good.
 func (c *Counts) Add(key uint64, at int64) (n uint32, crossed bool) {
-	s, _ := c.cache.find(key)
+	s, fresh := c.cache.find(key)
+	part := at / c.step
+	if fresh {
+		*s = counted{part: part}
+	}
 	if c.limit.quiet(s.quiet, at) {
 		return 0, false
 	}
-	part := at / c.step
 	if c.limit.Sliding {
 		n = s.slide(part)
 	} else {
@@ -103,12 +106,8 @@ func (s *counted) slide(part int64) (n uint32) {
 	return n
 }
 
-// Touch reads what Add(key, …) will read first, Meet what it will read next: who
-// has many keys to add touches all of them before. The results mean nothing.
-func (c *Counts) Touch(key uint64) uint32 { return c.cache.touch(key) }
-
-// Meet is explained at Touch.
-func (c *Counts) Meet(key uint64) uint32 { return c.cache.meet(key) }
+// Place returns the place of a key for Fetch.
+func (c *Counts) Place(key uint64) Place { return c.cache.place(key) }
 
 // Keys returns how many keys are held, and how many had to leave.
 func (c *Counts) Keys() (held int, evicted uint64) { return c.cache.used, c.cache.evicted }

@@ -65,7 +65,11 @@ func NewDistinct(l Limit) *Distinct {
 // Add counts element under key at a time and reports whether the key has
 // crossed, and with how many elements. Late and wrong times are as in Counts.Add.
 func (d *Distinct) Add(key uint64, what uint32, at int64) (n uint32, crossed bool) {
-	s, _ := d.cache.find(key)
+	s, fresh := d.cache.find(key)
+	if fresh {
+		*s = gathered{last: at, n: 1, few: [inline]element{{what, stamp(at)}}}
+		return 1, false
+	}
 	if d.limit.quiet(s.quiet, at) {
 		return 0, false
 	}
@@ -171,12 +175,8 @@ func (d *Distinct) letGo(s *gathered) {
 	s.many, s.sketched = 0, false
 }
 
-// Touch reads what Add(key, …) will read first, Meet what it will read next: who
-// has many keys to add touches all of them before. The results mean nothing.
-func (d *Distinct) Touch(key uint64) uint32 { return d.cache.touch(key) }
-
-// Meet is explained at Touch.
-func (d *Distinct) Meet(key uint64) uint32 { return d.cache.meet(key) }
+// Place returns the place of a key for Fetch.
+func (d *Distinct) Place(key uint64) Place { return d.cache.place(key) }
 
 // Keys returns how many keys are held, and how many had to leave.
 func (d *Distinct) Keys() (held int, evicted uint64) { return d.cache.used, d.cache.evicted }

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"math/bits"
 	"slices"
 
 	"github.com/whorl-net/whorl/internal/analyst/state"
@@ -28,11 +29,24 @@ const (
 
 // beating is the state of one key.
 type beating struct {
-	last  int64             // time of the last beat, 0: none
-	quiet int64             // not scored before this time
-	n     uint32            // intervals since the key started, also those that left
-	gaps  [Intervals]uint32 // ring, in units of 2^20 ns (1 ms)
+	last  int64          // time of the newest beat
+	quiet int64          // not scored before this time
+	n     uint32         // intervals since the key started, also those that left
+	gaps  [Intervals]gap // ring
+	_     [12]byte       // so that a slot is one line of the cache
 }
+
+// gap is an interval of up to a day in units of 2^20 ns (1 ms), to a thousandth:
+// eleven bits of it, and above them by how many bits they are to be shifted.
+type gap uint16
+
+func makeGap(interval int64) gap {
+	n := uint32(interval >> 20)
+	shift := max(0, bits.Len32(n)-11)
+	return gap(uint32(shift)<<11 | n>>shift)
+}
+
+func (g gap) units() uint32 { return uint32(g&(1<<11-1)) << (g >> 11) }
 
 // Beat is what a Rhythm knows of a key.
 type Beat struct {
@@ -54,19 +68,19 @@ func NewRhythm(keys int) *Rhythm { return &Rhythm{cache: newCache[beating](keys)
 // true, when this was a new beat and least intervals or more are kept.
 func (r *Rhythm) Add(key uint64, at int64, least int) (Beat, bool) {
 	s, fresh := r.cache.find(key)
-	gap := at - s.last
-	switch {
-	case fresh || s.last == 0:
-		s.last = at
+	if fresh {
+		*s = beating{last: at}
 		return Beat{}, false
+	}
+	switch gap := at - s.last; {
 	case gap < MinInterval && gap > -MaxInterval:
 		return Beat{}, false // the same beat, or a late packet
 	case gap > MaxInterval || gap < 0:
 		*s = beating{last: at}
 		return Beat{}, false
 	}
+	s.gaps[s.n%Intervals] = makeGap(at - s.last)
 	s.last = at
-	s.gaps[s.n%Intervals] = uint32(gap >> 20)
 	s.n++
 	if int(s.n) < least || at < s.quiet && s.quiet-at <= MaxInterval {
 		return Beat{}, false
@@ -76,14 +90,19 @@ func (r *Rhythm) Add(key uint64, at int64, least int) (Beat, bool) {
 
 // Quiet makes Add say nothing of key before a time.
 func (r *Rhythm) Quiet(key uint64, until int64) {
-	s, _ := r.cache.find(key)
+	s, fresh := r.cache.find(key)
+	if fresh {
+		*s = beating{last: until} // not after Add
+	}
 	s.quiet = until
 }
 
 func (s *beating) beat() Beat {
 	n := int(min(s.n, Intervals))
 	var sorted [Intervals]uint32
-	copy(sorted[:], s.gaps[:n])
+	for i, g := range s.gaps[:n] {
+		sorted[i] = g.units()
+	}
 	slices.Sort(sorted[:n])
 	median := sorted[n/2]
 	for i, g := range sorted[:n] {
@@ -101,12 +120,8 @@ func (s *beating) beat() Beat {
 	return Beat{Interval: int64(median) << 20, Score: int(score), Beats: int(s.n)}
 }
 
-// Touch reads what Add(key, …) will read first, Meet what it will read next: who
-// has many keys to add touches all of them before. The results mean nothing.
-func (r *Rhythm) Touch(key uint64) uint32 { return r.cache.touch(key) }
-
-// Meet is explained at Touch.
-func (r *Rhythm) Meet(key uint64) uint32 { return r.cache.meet(key) }
+// Place returns the place of a key for Fetch.
+func (r *Rhythm) Place(key uint64) Place { return r.cache.place(key) }
 
 // Keys returns how many keys are held, and how many had to leave.
 func (r *Rhythm) Keys() (held int, evicted uint64) { return r.cache.used, r.cache.evicted }
@@ -130,7 +145,7 @@ func (r *Rhythm) Restore(rd *state.Reader) {
 		s.quiet = rd.Int()
 		s.n = uint32(rd.UintUpTo(1<<32 - 1))
 		for i := range min(s.n, Intervals) {
-			s.gaps[i] = uint32(rd.UintUpTo(1<<32 - 1))
+			s.gaps[i] = gap(rd.UintUpTo(17<<11 - 1))
 		}
 	})
 }

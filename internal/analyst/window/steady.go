@@ -21,7 +21,11 @@ func SteadyBytes(keys int) int64 { return cacheBytes[steady](keys) }
 // Add notes that key showed value. It returns how many times in a row it had
 // shown another one just before, 0 when it is the same or the first.
 func (y *Steady) Add(key, value uint64) (times uint32) {
-	s, _ := y.cache.find(key)
+	s, fresh := y.cache.find(key)
+	if fresh {
+		*s = steady{value, 1}
+		return 0
+	}
 	if s.value == value {
 		s.times = max(s.times, s.times+1)
 		return 0
