@@ -138,6 +138,18 @@ func (s *HTTP2Stream) Held() int {
 	return s.block.seen + s.block.request.held() + s.block.wireBytes
 }
 
+// skipPayload takes note that the next n bytes are missing. It reports false
+// unless they all are payload that is not looked at.
+func (s *HTTP2Stream) skipPayload(n uint64) bool {
+	if s.phase != phaseSkip || n > uint64(s.left) {
+		return false
+	}
+	if s.left -= uint32(n); s.left == 0 {
+		s.phase = phaseFrameHeader
+	}
+	return true
+}
+
 func (s *HTTP2Stream) stop(status HTTPStatus) {
 	s.phase, s.status, s.block = phaseHTTP2Stopped, status, nil
 }

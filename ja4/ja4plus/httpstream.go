@@ -119,6 +119,28 @@ func (s *HTTPStream) Write(p []byte, emit func(ja4.Event)) (n int, status HTTPSt
 	}
 }
 
+// Skip takes note that the next n bytes are missing, when nothing is lost by
+// it: they are all within a body or chunk of known length, or within a frame
+// of HTTP/2 that is not looked at. Else it reports false and does nothing; what
+// follows then has to be given to another stream.
+func (s *HTTPStream) Skip(n uint64) bool {
+	switch {
+	case s.phase == phaseHTTP2:
+		return s.http2.skipPayload(n)
+	case s.phase != phaseBody || s.body.broken || n > s.body.left:
+		return false
+	case !s.body.chunked:
+		s.body.left -= n
+		return true
+	case s.body.phase != chunkData:
+		return false
+	}
+	if s.body.left -= n; s.body.left == 0 {
+		s.body.phase = chunkDataEnd
+	}
+	return true
+}
+
 // Held returns the bytes of memory that the stream holds besides itself: at
 // most twice MaxHTTPHeaderBytes with HTTP/1, and what HTTP2Stream says.
 func (s *HTTPStream) Held() int {

@@ -22,7 +22,8 @@ type conn struct {
 	// insideDone: inside has been there. started: streams has.
 	insideDone, started bool
 	// ssh is the sshFlow that this conn has turned out to be, 0 when none.
-	ssh uint32
+	ssh  uint32
+	late lateLink
 	// charged is what the conn holds of Config.MaxBytes.
 	charged int64
 
@@ -103,6 +104,7 @@ func (g *Engine) release(e *entry) {
 		if c.streams != nil {
 			g.shelf.put(c.streams)
 		}
+		g.unlate(e.ref, c)
 		g.conns.remove(e.ref)
 	case flagQuiet:
 		g.used -= quietBytes

@@ -121,7 +121,7 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 		}
 	}
 	s.prefix = nil
-	s.looked = 0
+	s.looked, s.holes = 0, 0
 	return begin
 }
 

@@ -10,8 +10,8 @@
 // Beside what is in clear, an Engine looks inside the TLS and QUIC connections
 // whose secrets it was given (Config.Secrets, package cleartext): requests of
 // HTTP/1, HTTP/2 and HTTP/3, certificates of TLS 1.3. That adds fingerprints
-// and changes none of the others. It does not read certificates that are
-// compressed (RFC 8879), requests of HTTP/3 that refer to the dynamic table of
+// and changes none of the others. Certificates may be compressed (RFC 8879). It
+// does not read requests of HTTP/3 that refer to the dynamic table of
 // QPACK, CBC cipher suites, renegotiated connections, DTLS, and connections
 // with a hole in what was captured.
 //

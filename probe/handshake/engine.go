@@ -48,9 +48,9 @@ type Config struct {
 	SSHWindow int
 	// Secrets are those of connections to look into: what they say inside TLS
 	// and QUIC gives JA4H (HTTP/1, HTTP/2, HTTP/3) and JA4X (TLS 1.3). With nil
-	// or an empty one there is nothing of that. Certificates that are
-	// compressed (RFC 8879) are not read, nor requests of HTTP/3 that refer to
-	// the dynamic table of QPACK.
+	// or an empty one there is nothing of that. Certificates may be compressed
+	// (RFC 8879); requests of HTTP/3 that refer to the dynamic table of QPACK
+	// are not read.
 	Secrets *cleartext.KeyLog
 	// SecretsWait is for secrets that are added while packets come: how much
 	// packet time a connection waits for its own, from its beginning. What it
@@ -89,8 +89,8 @@ type Mark struct {
 	Index uint32
 }
 
-// EndEvent is a fingerprint of a connection that has ended: no packet of now
-// completed it.
+// EndEvent is a fingerprint that no packet of now completed: of a connection
+// that has ended, or of bytes that waited in vain for those before them.
 type EndEvent struct {
 	Event
 	// Mark is the flow's mark as it was.
@@ -111,7 +111,7 @@ type Result struct {
 	FromClient bool
 	// Events are what the packet completed, in the order of their types.
 	Events []Event
-	// Ended are fingerprints of connections that ended before this packet.
+	// Ended are fingerprints that were complete before this packet.
 	Ended []EndEvent
 }
 
@@ -133,23 +133,28 @@ type Engine struct {
 	shelf     shelf[streams]
 	used      int64 // bytes that they are charged with
 	reclaimed place // where reclaim looked last
+	late      [numLateLists]lateList
+	lateDue   int64 // no late list is left before
 	ssh       [numSSHLists]sshList
 	sshAfter  [numSSHLists]int64 // the silence after which a list is left
 	sshDue    int64              // no list is left before
 
 	// The packet in work, for the callbacks below, which are made once so
 	// that no packet allocates a closure.
-	p         *decode.Packet
-	out       *Result
-	e         *entry
-	c         *conn
-	side      uint8
-	onMessage func(ja4.Message)
-	onHTTP    func(ja4.Event)
-	onCert    func(ja4.Event)
-	onQUIC    func(side uint8, m ja4.Message)
-	inTLS     cleartext.Sink
-	inQUIC    cleartext.Sink
+	p          *decode.Packet
+	out        *Result
+	e          *entry
+	c          *conn
+	side       uint8
+	inLate     bool // the packet is latePacket, which came long ago
+	latePacket decode.Packet
+	lateNumber uint64
+	onMessage  func(ja4.Message)
+	onHTTP     func(ja4.Event)
+	onCert     func(ja4.Event)
+	onQUIC     func(side uint8, m ja4.Message)
+	inTLS      cleartext.Sink
+	inQUIC     cleartext.Sink
 }
 
 // New returns an Engine.
@@ -175,7 +180,7 @@ func New(cfg Config) *Engine {
 	g.sshAfter = [numSSHLists]int64{
 		sshOpen: int64(cfg.SSHIdle), sshIdle: int64(cfg.TCPIdle), sshClosed: int64(cfg.SSHLinger),
 	}
-	g.sshDue = math.MaxInt64
+	g.sshDue, g.lateDue = math.MaxInt64, math.MaxInt64
 	g.onMessage = g.message
 	g.onHTTP = g.request
 	g.onCert = g.event
@@ -227,6 +232,9 @@ func (g *Engine) Packet(p *decode.Packet, out *Result) {
 	}
 	g.p, g.out, g.e, g.c = p, out, nil, nil
 	now := coarse(p.Time)
+	if p.Time > g.lateDue {
+		g.endLate(p.Time)
+	}
 	if p.Time > g.sshDue {
 		g.endSSH(p.Time)
 	}
@@ -274,22 +282,22 @@ func (g *Engine) Packet(p *decode.Packet, out *Result) {
 }
 
 // Finish ends all connections, calls emit with the fingerprints of windows
-// that were still open, in the order of their connections' last packets, and
-// leaves the engine empty but for its counters.
+// that were still open and of bytes that waited for others, in order of time,
+// and leaves the engine empty but for its counters.
 func (g *Engine) Finish(emit func(EndEvent)) {
 	var out Result
 	g.out = &out
-	open := make([]uint32, 0, 16)
-	for ref := g.ssh[sshOpen].head; ref != 0; ref = g.sshs.at(ref).after {
-		open = append(open, ref)
+	for list := range g.late {
+		for ref := g.late[list].head; ref != 0; ref = g.late[list].head {
+			g.end(g.lateEntry(ref))
+		}
 	}
-	for ref := g.ssh[sshClosed].head; ref != 0; ref = g.sshs.at(ref).after {
-		open = append(open, ref)
+	for _, list := range []int{sshOpen, sshClosed} {
+		for ref := g.ssh[list].head; ref != 0; ref = g.sshs.at(ref).after {
+			g.flushSSH(g.entryOf(ref))
+		}
 	}
-	slices.SortStableFunc(open, func(a, b uint32) int { return cmp.Compare(g.sshs.at(a).lastTime, g.sshs.at(b).lastTime) })
-	for _, ref := range open {
-		g.flushSSH(g.entryOf(ref))
-	}
+	slices.SortStableFunc(out.Ended, func(a, b EndEvent) int { return cmp.Compare(a.Time, b.Time) })
 	for _, e := range out.Ended {
 		emit(e)
 	}
@@ -297,6 +305,7 @@ func (g *Engine) Finish(emit func(EndEvent)) {
 	g.conns, g.quiets, g.sshs, g.shelf = slab[conn]{}, slab[quiet]{}, slab[sshFlow]{}, shelf[streams]{}
 	g.used, g.reclaimed, g.sweep = 0, place{}, sweep{}
 	g.ssh, g.sshDue = [numSSHLists]sshList{}, math.MaxInt64
+	g.late, g.lateDue = [numLateLists]lateList{}, math.MaxInt64
 }
 
 // Stats returns the counters so far.
@@ -327,10 +336,15 @@ func (g *Engine) end(e *entry) {
 	if e.flags&flagState == 0 {
 		return
 	}
+	if e.flags&flagConn != 0 && g.conns.at(e.ref).late.list != notLate && !g.inLate {
+		g.stepOver(e)
+	}
 	if e.flags&flagSSH != 0 {
 		g.flushSSH(e)
 	}
-	g.release(e)
+	if e.flags&flagState != 0 {
+		g.release(e)
+	}
 }
 
 // restart makes e the entry of a new connection with the same 5-tuple, whose
@@ -360,6 +374,13 @@ func (g *Engine) event(ev ja4.Event) {
 		ev.ServerName = ""
 	}
 	g.stats.Events++
+	if g.inLate {
+		g.out.Ended = append(g.out.Ended, EndEvent{
+			Event: Event{Event: ev, Time: g.latePacket.Time, PacketNum: g.lateNumber, Tuple: g.e.tuple(g.e.clientSide())},
+			Mark:  g.e.mark,
+		})
+		return
+	}
 	g.out.Events = append(g.out.Events, Event{
 		Event: ev, Time: g.p.Time, PacketNum: g.e.packets, Tuple: g.e.tuple(g.e.clientSide()),
 	})

@@ -98,6 +98,8 @@ func (g *Engine) openedMessage(side uint8, m ja4.Message) {
 	switch m.Type {
 	case ja4.MessageCertificate:
 		g.certificates13(m.Body)
+	case ja4.MessageCompressedCertificate:
+		g.compressedCertificates(m.Body)
 	case ja4.MessageFinished:
 		o.finished[side] = true
 	}

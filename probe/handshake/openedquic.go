@@ -95,6 +95,8 @@ func (g *Engine) openedQUICMessage(side uint8, m ja4.Message) {
 		}
 	case ja4.MessageCertificate:
 		g.certificates13(m.Body)
+	case ja4.MessageCompressedCertificate:
+		g.compressedCertificates(m.Body)
 	case ja4.MessageFinished:
 		o.finished[side] = true
 	}

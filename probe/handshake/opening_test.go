@@ -1,7 +1,6 @@
 package handshake
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/whorl-net/whorl/flow"
@@ -50,7 +49,7 @@ func TestOpenings(t *testing.T) {
 		"SYN in two fragments":  {newConversation().open().fragmented(0, 1), tcpOnly, 1},
 		"SYN in four fragments": {newConversation().open().fragmented(0, 3), tcpOnly, 1},
 		"SYN-ACK in fragments":  {newConversation().open().fragmented(1, 2), tcpOnly, 1},
-		"SYN-ACK before SYN":    {newConversation().open().swap(0, 1), "ja4ts ja4t", 1},
+		"SYN-ACK before SYN":    {newConversation().open().swap(0, 1), "ja4ts ja4t ja4l", 1},
 		"the SYN twice": {
 			func() *conversation {
 				c := newConversation().packet(client, flow.SYN, nil)
@@ -125,5 +124,4 @@ func TestFragmentsBeforeTheSYNCount(t *testing.T) {
 	if len(events) != 1 || events[0].PacketNum != 3 {
 		t.Errorf("%d events, the first at packet %d, want one at 3", len(events), events[0].PacketNum)
 	}
-	_ = strings.ToUpper
 }

@@ -102,6 +102,7 @@ func (g *Engine) rest(e *entry, c *conn) {
 		g.shelf.put(c.streams)
 	}
 	g.used += quietBytes - c.charged
+	g.unlate(e.ref, c)
 	g.conns.remove(e.ref)
 	e.ref = ref
 	e.flags ^= flagConn | flagQuiet

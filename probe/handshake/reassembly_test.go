@@ -201,7 +201,7 @@ func TestHold(t *testing.T) {
 					want[seq+uint32(i)] = b
 				}
 			}
-			s.hold(seq, data)
+			s.hold(seq, data, 0, 0)
 		}
 		n := 0
 		for i, h := range s.held {

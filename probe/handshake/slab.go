@@ -11,7 +11,7 @@ type slab[T any] struct {
 	live   int
 }
 
-const slabChunk = 256 // records
+const slabChunk = 64 // records
 
 // add returns the number of a new record that is zero.
 func (s *slab[T]) add() uint32 {

@@ -91,6 +91,7 @@ func (g *Engine) becomeSSH(e *entry, c *conn) {
 	}
 	ref := c.ssh
 	g.used += f.bytes() - c.charged
+	g.unlate(e.ref, c)
 	g.conns.remove(e.ref)
 	e.ref = ref
 	e.flags ^= flagConn | flagSSH

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"slices"
+	"unsafe"
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
@@ -33,7 +34,7 @@ type stream struct {
 	holes   uint8
 	looked  int
 
-	held      []heldSegment // ascending, beyond next, without overlap
+	held      []heldSegment // ascending, beyond next, without overlap; see late.go
 	heldBytes int
 	prefix    []byte // undecided bytes, in order
 
@@ -49,16 +50,21 @@ type stream struct {
 	sealed bool
 }
 
+// A heldSegment is a copy of what a packet carried, and when it came.
 type heldSegment struct {
-	seq  uint32
-	data []byte
+	seq    uint32
+	data   []byte
+	time   int64
+	number uint64 // of the packet within its connection
 }
+
+const heldSegmentBytes = int64(unsafe.Sizeof(heldSegment{}))
 
 // before reports whether sequence number a lies before b.
 func before(a, b uint32) bool { return int32(a-b) < 0 }
 
 func (s *stream) bytes() int64 {
-	n := int64(cap(s.held))*32 + int64(s.heldBytes+cap(s.prefix))
+	n := int64(cap(s.held))*heldSegmentBytes + int64(s.heldBytes+cap(s.prefix))
 	if s.tls != nil {
 		n += int64(s.tls.Held())
 	}
@@ -106,7 +112,7 @@ func (g *Engine) segment(c *conn) {
 			data, seq = data[again:], s.next
 		}
 		if seq != s.next {
-			s.hold(seq, data)
+			s.hold(seq, data, p.Time, g.e.packets)
 			data = nil
 		} else {
 			now := data
@@ -148,6 +154,10 @@ func (g *Engine) drain(c *conn, side uint8) {
 		if len(s.held) == 0 {
 			s.held = nil
 		}
+		if g.inLate {
+			g.latePacket.Time, g.lateNumber = h.time, h.number
+			g.latePacket.Seq, g.latePacket.PayloadLength = h.seq, len(h.data)
+		}
 		skip := s.next - h.seq
 		if int64(skip) >= int64(len(h.data)) {
 			continue
@@ -161,6 +171,10 @@ func (g *Engine) drain(c *conn, side uint8) {
 func (g *Engine) hole(c *conn, side uint8, to uint32) {
 	s := &c.streams[side]
 	g.stats.HolesSkipped++
+	if s.httpRuns && s.http.Skip(uint64(to-s.next)) { // within a body
+		s.next = to
+		return
+	}
 	if c.inside != nil {
 		g.stats.GivenUp[ReasonUnopened]++
 		if g.endOpened(c); s.done {
@@ -177,7 +191,7 @@ func (g *Engine) hole(c *conn, side uint8, to uint32) {
 }
 
 // hold keeps a copy of the bytes of data that are not held yet.
-func (s *stream) hold(seq uint32, data []byte) {
+func (s *stream) hold(seq uint32, data []byte, captureTime int64, number uint64) {
 	i := 0
 	for len(data) > 0 {
 		for i < len(s.held) && !before(seq, s.held[i].seq+uint32(len(s.held[i].data))) {
@@ -193,7 +207,7 @@ func (s *stream) hold(seq uint32, data []byte) {
 			}
 			n = min(n, h.seq-seq)
 		}
-		s.held = slices.Insert(s.held, i, heldSegment{seq, slices.Clone(data[:n])})
+		s.held = slices.Insert(s.held, i, heldSegment{seq, slices.Clone(data[:n]), captureTime, number})
 		s.heldBytes += int(n)
 		data, seq = data[n:], seq+n
 	}

@@ -171,7 +171,9 @@ func newTable(maxFlows int) *table {
 
 // reset empties t and lets go of what it has grown by.
 func (t *table) reset() {
-	first := newSegment(0)
+	first := t.segments[0]
+	clear(first.entries[:])
+	*first = segment{entries: first.entries}
 	t.dir, t.segments = []*segment{first}, []*segment{first}
 	t.depth, t.live = 0, 0
 }

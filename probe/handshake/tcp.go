@@ -213,8 +213,17 @@ func (g *Engine) tcp(e *entry) {
 		}
 		if c.streams != nil {
 			g.segment(c)
+			g.lateOrNot(e, c)
 		}
 	}
+	if c.late.list != notLate {
+		g.lateMore(e, c)
+	}
+	g.settle(e, c)
+}
+
+// settle puts what is known of e into the form that fits, after a packet.
+func (g *Engine) settle(e *entry, c *conn) {
 	switch {
 	case c.ssh != 0:
 		g.becomeSSH(e, c)
@@ -223,7 +232,7 @@ func (g *Engine) tcp(e *entry) {
 		e.flags |= flagDone
 	case g.restful(c):
 		g.rest(e, c)
-	case p.PayloadLength > 0:
+	case g.p.PayloadLength > 0:
 		g.charge(e, c)
 	}
 }

@@ -10,6 +10,7 @@ type quicFlow struct {
 	flow      ja4.QUICFlow
 	latency   ja4plus.QUICLatency
 	datagrams uint16
+	id        uint32      // idOf the datagram that began it
 	done      bool        // hellos and distances are
 	opened    *openedQUIC // nil when nothing inside is looked at (any more)
 }
@@ -54,7 +55,7 @@ func (g *Engine) udp(e *entry) {
 			}
 		}
 	}
-	if e.flags&flagDone != 0 || !g.want.quic {
+	if !g.want.quic || e.flags&flagDone != 0 && !g.beginUDP(e, b) {
 		return
 	}
 	if e.flags&flagConn == 0 {
@@ -70,7 +71,7 @@ func (g *Engine) udp(e *entry) {
 			return
 		}
 		if quic {
-			c.quic = &quicFlow{opened: g.newOpenedQUIC()}
+			c.quic = &quicFlow{opened: g.newOpenedQUIC(), id: idOf(b)}
 		} else {
 			c.dtls = new(dtlsFlow)
 		}
@@ -84,11 +85,79 @@ func (g *Engine) udp(e *entry) {
 		done = g.dtlsDatagram(c.dtls, b)
 	}
 	if done {
+		again := againOf(c.quic)
 		g.release(e)
 		e.flags |= flagDone
+		e.ref = again
 	} else {
 		g.charge(e, c)
 	}
+}
+
+const (
+	minFirstDatagram = 1200 // bytes of a client's first (RFC 9000 section 14.1)
+	dtlsHelloAt      = 13   // where the type of the first message is
+	dtlsClientHello  = 1
+	// An entry whose QUIC connection is done holds the lower bits of its
+	// quicFlow.id in ref, and above them how many datagrams looked like the
+	// beginning of another and were none; at maxAgain it is not tried again.
+	againShift = 28
+	maxAgain   = 15
+)
+
+// beginUDP reports whether b begins another connection between the same ports,
+// and makes e ready for it.
+func (g *Engine) beginUDP(e *entry, b []byte) bool {
+	switch {
+	case b[0] == 22:
+		if len(b) <= dtlsHelloAt || b[dtlsHelloAt] != dtlsClientHello || !ja4.LooksLikeDTLS(b) {
+			return false
+		}
+	case b[0]&0xc0 != 0xc0 || len(b) < minFirstDatagram || e.ref>>againShift == maxAgain || !ja4.LooksLikeQUIC(b):
+		return false
+	default:
+		id := idOf(b)
+		if id == 0 || id == e.ref&(1<<againShift-1) {
+			return false // what is sent again of the connection that is done
+		}
+		var probe ja4.QUICFlow
+		probe.Datagram(g.side, b, func(uint8, ja4.Message) {})
+		if _, known := probe.Client(); !known {
+			e.ref += 1 << againShift
+			return false
+		}
+	}
+	e.flags &^= flagDone
+	e.ref = 0
+	return true
+}
+
+// againOf returns what the entry of a connection that is done holds in ref.
+func againOf(q *quicFlow) uint32 {
+	switch {
+	case q == nil:
+		return maxAgain << againShift
+	case q.id == 0:
+		return 0
+	}
+	if _, known := q.flow.Client(); !known {
+		return maxAgain << againShift // it never was QUIC
+	}
+	return q.id
+}
+
+// idOf returns a hash of the connection id that a datagram with a long header
+// is for, in the lower 28 bits; 0 when it is none that a client begins with.
+func idOf(b []byte) uint32 {
+	const at, least = 6, 8 // RFC 9000 sections 17.2 and 7.2
+	if len(b) < at || len(b) < at+int(b[at-1]) || b[at-1] < least {
+		return 0
+	}
+	h := uint32(2166136261) // FNV-1a
+	for _, c := range b[at : at+int(b[at-1])] {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return max(h>>(32-againShift), 1)
 }
 
 // quicDatagram reports whether nothing more is wanted of the flow.

@@ -68,6 +68,14 @@ func quicInitialAt(from, offset int, crypto []byte) []byte {
 	return packet
 }
 
+// withDCID makes what f makes for another QUIC connection.
+func withDCID(id byte, f func() *conversation) *conversation {
+	old := quicDCID
+	defer func() { quicDCID = old }()
+	quicDCID = []byte{id, 2, 3, 4, 5, 6, 7, 8}
+	return f()
+}
+
 // quicHandshake returns a datagram with a QUIC Handshake packet, whose body
 // nobody can read.
 func quicHandshake(from int) []byte {
@@ -159,6 +167,72 @@ func TestQUICGivesUp(t *testing.T) {
 		if g.used != 0 {
 			t.Errorf("%s: %d bytes held after %d datagrams", name, g.used, tc.most)
 		}
+	}
+}
+
+// QUIC connections that follow each other between the same two ports give
+// their fingerprints each. What is sent again of the last one begins none, and
+// what only looks like a beginning is tried a few times.
+func TestQUICAgain(t *testing.T) {
+	ch, sh := hellos()
+	c := newConversation()
+	whole := func() *conversation {
+		return c.datagram(client, quicInitial(client, ch)).datagram(server, quicInitial(server, sh)).
+			datagram(server, quicHandshake(server)).datagram(client, quicHandshake(client))
+	}
+	whole()
+	c.datagram(client, quicInitial(client, ch)).datagram(client, []byte("\x40 short"))
+	withDCID(7, whole)
+	withDCID(8, whole)
+	const one = "ja4 ja4s ja4ls ja4l"
+	g := New(Config{})
+	var out Result
+	var events []Event
+	feed := func() {
+		for i := range c.packets {
+			g.Packet(&c.packets[i], &out)
+			events = append(events, out.Events...)
+		}
+		c.packets = nil
+	}
+	feed()
+	if got, want := kinds(events), one+" "+one+" "+one; got != want {
+		t.Fatalf("events %s, want %s", got, want)
+	}
+	if g.used != 0 {
+		t.Errorf("%d bytes held when all is said", g.used)
+	}
+	events = nil
+	for i := range byte(2 * maxAgain) {
+		withDCID(100+i, func() *conversation {
+			b := quicInitial(client, ch)
+			b[len(b)-1] ^= 1
+			return c.datagram(client, b)
+		})
+	}
+	withDCID(9, whole)
+	feed()
+	if len(events) != 0 {
+		t.Errorf("events %s behind %d false beginnings", kinds(events), 2*maxAgain)
+	}
+	checkEngine(t, g)
+}
+
+// DTLS associations that follow each other between the same ports, too.
+func TestDTLSAgain(t *testing.T) {
+	ch, sh := hellos()
+	body := ch[4:]
+	session := 34 + 1 + int(body[34])
+	withCookie := append(append(bytes.Clone(body[:session]), 0), body[session:]...)
+	applicationData := []byte{23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0}
+	c := newConversation()
+	for range 2 {
+		c.datagram(client, dtlsRecord(1, 0, withCookie)).datagram(server, dtlsRecord(2, 0, sh[4:])).
+			datagram(client, applicationData).datagram(server, applicationData)
+	}
+	events, _, g := run(Config{}, c.packets)
+	if got, want := kinds(events), "ja4 ja4s ja4 ja4s"; got != want || g.used != 0 {
+		t.Errorf("events %q, want %q; %d bytes held", got, want, g.used)
 	}
 }
 
