@@ -109,6 +109,10 @@ func (c *Collector) serve(ctx context.Context, began time.Time) error {
 		if !ready {
 			return nil
 		}
+		if c.storage.settingsChanged {
+			// Whatever round the next life starts from must be of one with these.
+			c.lastCheckpoint(ctx)
+		}
 		c.condition.restored()
 		c.opens()
 		c.cfg.Logger.Info("restored", slog.Uint64("connections", c.tracker.Count().Live),

@@ -25,6 +25,9 @@ type storage struct {
 	dir    *datadir.Dir
 	engine *jet.Server
 	folder *checkpoint.Folder
+	// settingsChanged says that other settings than those of the life before are
+	// in force from the end of the log on.
+	settingsChanged bool
 }
 
 // openStorage opens what cfg says, and completes cfg with what is decided there.
@@ -37,6 +40,9 @@ func openStorage(cfg *Config) (*storage, error) {
 		return inMemory(cfg, l)
 	}
 	s, err := onDisk(cfg)
+	if err == nil {
+		s, err = s.underSettings(cfg)
+	}
 	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("collector: %w", err)

@@ -422,7 +422,7 @@ func TestRestoreOfDamage(t *testing.T) {
 		t.Fatal("not restored")
 	}
 	r := newTraffic(1)
-	for i := range s.shards[0] {
+	for i := 0; i < len(s.shards[0]); i += 1 + len(s.shards[0])/1500 {
 		if try(s.head, s.shards[0][:i]) {
 			t.Errorf("restored from %d bytes of %d", i, len(s.shards[0]))
 		}

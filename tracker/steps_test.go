@@ -168,7 +168,7 @@ func record(t testing.TB, cfg Config, steps []step) *recorder {
 // newTraffic returns random traffic of a random kind.
 func newTraffic(seed uint64) *traffic {
 	r := &traffic{Rand: rand.New(rand.NewPCG(seed, 11)), now: epochTime}
-	r.networks, r.probes, r.hosts, r.values = 1+r.IntN(3), 1+r.IntN(6), 2+r.IntN(12), 2+r.IntN(100)
+	r.networks, r.probes, r.hosts, r.values = 1+r.IntN(3), 1+r.IntN(12), 1+r.IntN(12), 2+r.IntN(100)
 	return r
 }
 

@@ -46,7 +46,7 @@ type collectorFlags struct {
 
 	DataDir         string        `group:"keep" placeholder:"DIR" help:"Log, checkpoints and feed (default: systemd's state directory, else /var/lib/whorl for root, else ~/.local/state/whorl)."`
 	LogMaxBytes     size          `group:"keep" default:"4GiB" placeholder:"SIZE" help:"Disk for the log; while it is full nothing is taken in (default ${default}, at most a quarter of what is free)."`
-	CheckpointEvery time.Duration `group:"keep" hidden:"" default:"1m" placeholder:"DURATION" help:"A checkpoint after this much time with changes (default ${default})."`
+	CheckpointEvery time.Duration `group:"keep" default:"1m" placeholder:"DURATION" help:"Write the state of the table after this much time, or 64MiB of log; less means a faster start after a crash (default ${default})."`
 
 	Shards         int  `group:"table" default:"64" placeholder:"N" help:"Parts of the table; fixed when the data directory is made (default ${default})."`
 	MaxConnections int  `group:"table" default:"1000000" placeholder:"N" help:"Then connections leave, cause capacity (default ${default})."`

@@ -160,6 +160,27 @@ func TestUnwritableDirectoryIsRefused(t *testing.T) {
 	}
 }
 
+// Settings are what was saved last, also in the next life.
+func TestSettingsAreKept(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path, 4)
+	if got, err := d.Settings(); got != nil || err != nil {
+		t.Errorf("settings of a new directory %q, %v", got, err)
+	}
+	for _, text := range []string{"a", "b"} {
+		if err := d.SaveSettings([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Close()
+	if got, err := open(t, path, 4).Settings(); string(got) != "b" || err != nil {
+		t.Errorf("settings %q, %v; want b", got, err)
+	}
+	if err := d.SaveSettings(make([]byte, maxSmallBytes+1)); err == nil {
+		t.Error("settings without bound were taken")
+	}
+}
+
 // A start that was cut short before the meta file was there begins anew.
 func TestInterruptedStartBeginsAnew(t *testing.T) {
 	path := t.TempDir()

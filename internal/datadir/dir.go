@@ -19,6 +19,7 @@ const (
 	lockName        = "lock"
 	jetStreamName   = "jetstream"
 	checkpointsName = "checkpoints"
+	settingsName    = "settings"
 	tempSuffix      = ".tmp"
 )
 
@@ -125,6 +126,30 @@ func (d *Dir) JetStream() string { return filepath.Join(d.path, jetStreamName) }
 
 // Checkpoints returns the folder of the checkpoints.
 func (d *Dir) Checkpoints() string { return filepath.Join(d.path, checkpointsName) }
+
+// Settings returns what SaveSettings wrote last, nil when it never did.
+func (d *Dir) Settings() ([]byte, error) {
+	data, err := readSmall(filepath.Join(d.path, settingsName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, explain(d.path, err)
+	}
+	return data, nil
+}
+
+// SaveSettings keeps data, at most 64 KiB, for the next life: whole or not at
+// all, and safe when it returns.
+func (d *Dir) SaveSettings(data []byte) error {
+	if len(data) > maxSmallBytes {
+		return fmt.Errorf("data directory: settings of %d bytes, at most %d", len(data), maxSmallBytes)
+	}
+	if err := writeSmall(filepath.Join(d.path, settingsName), data); err != nil {
+		return explain(d.path, err)
+	}
+	return nil
+}
 
 // Close lets others open the directory. It may be called more than once.
 func (d *Dir) Close() error {

@@ -18,8 +18,9 @@ import (
 // Format is the version of the layout that this program reads and writes.
 const Format = 1
 
-// maxMetaBytes bounds the meta file; one is about 250 bytes.
-const maxMetaBytes = 64 << 10
+// maxSmallBytes bounds the files beside the folders; the meta file is about 250
+// bytes.
+const maxSmallBytes = 64 << 10
 
 // Meta is what was decided when a directory was made.
 type Meta struct {
@@ -110,17 +111,9 @@ func parseMeta(data []byte) (Meta, error) {
 
 // readMeta reads the file at path.
 func readMeta(path string) (Meta, error) {
-	f, err := os.Open(path)
+	data, err := readSmall(path)
 	if err != nil {
 		return Meta{}, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxMetaBytes+1))
-	if err != nil {
-		return Meta{}, err
-	}
-	if len(data) > maxMetaBytes {
-		return Meta{}, fmt.Errorf("%s is larger than %d bytes", path, maxMetaBytes)
 	}
 	m, err := parseMeta(data)
 	if err != nil {
@@ -129,18 +122,40 @@ func readMeta(path string) (Meta, error) {
 	return m, nil
 }
 
-// writeMeta writes the file whole or not at all, and returns when it is safe.
+// writeMeta writes the file at path.
 func writeMeta(path string, m Meta) error {
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
 	}
+	return writeSmall(path, append(data, '\n'))
+}
+
+// readSmall reads a file of at most maxSmallBytes.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSmallBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxSmallBytes {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxSmallBytes)
+	}
+	return data, nil
+}
+
+// writeSmall writes a file whole or not at all, and returns when it is safe.
+func writeSmall(path string, data []byte) error {
 	temp := path + tempSuffix
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(data, '\n'))
+	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
 		return err

@@ -94,16 +94,14 @@ func writeUntil(t *testing.T, dir string, acknowledged int, noSync bool, cut fun
 // Whatever was acknowledged is there after kill -9, and at most one message more.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
-	last := uint64(0)
 	for range 5 {
-		last = writeUntil(t, dir, 100, false, func(p *os.Process) { p.Kill() })
+		last := writeUntil(t, dir, 100, false, func(p *os.Process) { p.Kill() })
 		s := start(t, dir)
 		st := open(t, s, StreamConfig{MaxBytes: 64 << 20})
 		if st.last != last && st.last != last+1 {
 			t.Fatalf("%d messages were acknowledged, %d are there", last, st.last)
 		}
 		all(t, st, st.last, childSize)
-		last = st.last
 		s.Stop()
 	}
 }
