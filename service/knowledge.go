@@ -166,9 +166,6 @@ func (k *knowledge) take(o *tracker.Output) {
 	})
 }
 
-// wantsEvents reports whether the tracker is to make events.
-func (k *knowledge) wantsEvents() bool { return k != nil }
-
 // save appends the state that a checkpoint keeps. It is for the goroutine that
 // calls take, between two entries.
 func (k *knowledge) save(dst []byte) []byte {
