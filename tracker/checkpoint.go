@@ -33,6 +33,16 @@ const checkpointVersion = 1
 // if nothing was submitted since. It is for the goroutine that submits.
 func (t *Tracker) Position() uint64 { return t.position }
 
+// Restored returns the greatest place in the log that a shard was restored at: up
+// to there a replay makes only a part of the outputs again. 0 if none was.
+func (t *Tracker) Restored() uint64 {
+	var at uint64
+	for _, s := range t.shards {
+		at = max(at, s.appliedTo)
+	}
+	return at
+}
+
 // SaveHead appends the head to dst and returns it. It is for the goroutine that
 // submits; its place in the log is behind the newest entry. Shards that are saved
 // from then on belong to this head.
@@ -46,10 +56,15 @@ func (t *Tracker) SaveHead(dst []byte) []byte {
 // newest entry. The worker makes it between two entries: in about a millisecond
 // per 16,000 connections. done is called once, by the merging goroutine and in
 // its turn like that of Submit: with the copy, which it should pass on at once.
-// SaveShard is for the goroutine that submits; it blocks and fails as Submit does.
+// SaveShard is for the goroutine that submits; it blocks and fails as Submit does,
+// and fails while the log is still behind the place that the shard was restored
+// at (see Restored).
 func (t *Tracker) SaveShard(ctx context.Context, shard int, done func(*ShardImage)) error {
 	if shard < 0 || shard >= len(t.shards) {
 		return fmt.Errorf("shard %d of %d", shard, len(t.shards))
+	}
+	if at := t.shards[shard].appliedTo; at > t.position {
+		return fmt.Errorf("save shard %d: the log is at %d, the shard was restored at %d", shard, t.position, at)
 	}
 	if err := t.enter(ctx); err != nil {
 		return err

@@ -93,7 +93,7 @@ func TestRestoreIsExact(t *testing.T) {
 		sum.FingerprintsOrphaned += got.FingerprintsOrphaned
 		sum.ObserversCapped += got.ObserversCapped
 	}
-	if slices.Contains(append(sum.Evicted[1:], sum.Late, sum.Future, sum.FingerprintsCapped,
+	if n >= 100 && slices.Contains(append(sum.Evicted[1:], sum.Late, sum.Future, sum.FingerprintsCapped,
 		sum.FingerprintsNoRoom, sum.FingerprintsOrphaned, sum.ObserversCapped), 0) {
 		t.Errorf("something never happened in %d sequences: %+v", n, sum)
 	}
@@ -105,7 +105,7 @@ func sequences(t *testing.T, n int) int {
 	v := os.Getenv("WHORL_SEQUENCES")
 	if v == "" {
 		if raceEnabled {
-			return n / 4
+			return n / 8
 		}
 		return n
 	}
@@ -327,6 +327,9 @@ func TestRestoreWithOtherLimits(t *testing.T) {
 			}
 			settle(t, rig.Tracker)
 			checkWheelsAll(t, rig)
+			if n := rig.Count(); n.Live > n.MaxConnections {
+				t.Errorf("%d connections, at most %d", n.Live, n.MaxConnections)
+			}
 			submitStep(t, rig.Tracker, &step{kind: jobFlush})
 			settle(t, rig.Tracker)
 			n := rig.Count()
@@ -378,13 +381,10 @@ func FuzzRestore(f *testing.F) {
 			}
 			rig := startRig(t, tr)
 			rig.checkInvariants()
-			if back := image(t, tr, 0); !bytes.Equal(back, image(t, tr, 0)) {
-				t.Fatal("saved twice, it differs")
-			}
 			b := batchOf(handshake(tuple(1), 0)...)
 			b.AddPacket(b.AddFlow(udp(3)), false, at(time.Hour), 100, 0)
-			for p := range uint64(3) { // it works, if the position leaves room
-				if err := tr.Submit(t.Context(), Entry{Position: min(position, 1<<60) + p + 1}, Origin{}, b, nil); err != nil {
+			for p := range uint64(3) { // it works, if its place leaves room
+				if err := tr.Submit(t.Context(), Entry{Position: position + p + 1}, Origin{}, b, nil); err != nil {
 					return
 				}
 			}
@@ -393,6 +393,7 @@ func FuzzRestore(f *testing.F) {
 			}
 			settle(t, tr)
 			rig.checkInvariants()
+			image(t, tr, 0)
 			rig.stop()
 		}
 	})
@@ -463,6 +464,12 @@ func TestRestoreOfLabels(t *testing.T) {
 	s.shards = append(s.shards, image(t, rig.Tracker, 1))
 
 	again, _ := restore(t, cfg, &s)
+	if again.Position() != 1 || again.Restored() != 3 {
+		t.Errorf("head at %d, shards to %d, want 1, 3", again.Position(), again.Restored())
+	}
+	if err := again.SaveShard(t.Context(), 1, nil); err == nil {
+		t.Error("a shard is saved that is ahead of the log")
+	}
 	if n, ok := again.labels.network("third"); !ok || n != 3 {
 		t.Errorf("the third network has number %d, %v", n, ok)
 	}

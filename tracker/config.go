@@ -84,8 +84,10 @@ type Config struct {
 	OnEvict func(shard int, e *Eviction)
 	// OnOutput is called with all that the entries of the log led to, in the
 	// order of the log, by one goroutine of Run; see Output for the order within
-	// an entry. It may block: then workers wait, and in the end Submit. It must
-	// not call Submit, Tick, Flush or Observe. Nil is allowed.
+	// an entry. It may block: then workers wait, and in the end Submit; but once
+	// the ctx of Run ends it must return, for Run waits for it. It must not call
+	// what waits for a place: Submit, Tick, Flush, Observe, Sync, SaveShard. Nil
+	// is allowed.
 	OnOutput func(o *Output)
 	// Encode appends e in the form that Departure.Body is to have to dst and
 	// returns it; it is called for OnOutput only, by workers, concurrently, with

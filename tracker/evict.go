@@ -117,9 +117,19 @@ func (s *shard) sweepBucket(j *job, n uint16, r *ring, b uint16, budget int) int
 // makeRoom evicts one connection, in the order of classes and in each class the
 // one that was unused for longest, to one bucket's width: a 254th of the
 // timeout. What has expired goes first, as idle or closed, if it is met.
+//
+// A shard that was restored with more connections than it may have now gives up
+// two for each that comes.
 func (s *shard) makeRoom(j *job) {
-	if slot, ok := s.victim(j); ok {
+	for range 2 {
+		slot, ok := s.victim(j)
+		if !ok {
+			return
+		}
 		s.evictVictim(j, slot)
+		if s.live < s.maxLive {
+			return
+		}
 	}
 }
 

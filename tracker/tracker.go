@@ -115,7 +115,8 @@ func (t *Tracker) Run(ctx context.Context) error {
 // been queued, not when it has been applied; then done, if not nil, is called
 // once by the merging goroutine, after OnEvict and OnOutput have had all that b
 // led to. The tracker reads b until done is called: do not change or reuse it
-// before. An empty batch is fine. Like OnOutput, done must not call Submit.
+// before. An empty batch is fine. Like OnOutput, done must not call what waits for
+// a place, as Submit does.
 //
 // Submit blocks while Config.QueueBatches entries are under way. If ctx ends
 // first it returns the cause; a malformed b is refused with ErrBatch; after Run
