@@ -1,11 +1,8 @@
 package feed
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -162,150 +159,6 @@ func TestDiscoveries(t *testing.T) {
 	})
 }
 
-// fillBlocks stores blocks of ten events each and returns the messages.
-func fillBlocks(t testing.TB, blocks int) *jettest.Memory {
-	t.Helper()
-	messages := &jettest.Memory{}
-	j := openStored(t, Config{Epoch: "e"}, messages)
-	for b := range blocks {
-		for range 10 {
-			if _, err := j.Append(t.Context(), int64(100*(b+1)), &Event{Position: uint64(b + 1), Key: testKey(b), Body: body(j.Place().Sequence+1, 50)}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		j.Mark(uint64(b + 1))
-		// One block at a time: the writer may have begun with some of them.
-		if err := j.WaitDurable(t.Context(), uint64(b+1)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	j.Close()
-	return messages
-}
-
-// holding returns the number of the message that holds the event sequence.
-func holding(t testing.TB, messages Messages, sequence uint64) (number uint64, info blockInfo) {
-	t.Helper()
-	for number := uint64(1); ; {
-		m, err := messages.Read(t.Context(), number)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info, err = readBlockInfo(m.Data); err == nil && info.last() >= sequence {
-			return m.Number, info
-		}
-		number = m.Number + 1
-	}
-}
-
-// withoutMemory opens the journal with nothing in memory, so that all is read from
-// the store.
-func withoutMemory(t testing.TB, messages Messages) *Journal {
-	t.Helper()
-	j := openStored(t, Config{Epoch: "e"}, messages)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.chunks, j.held, j.used = nil, 0, 0
-	return j
-}
-
-// What is damaged or missing in the store is one gap with the exact number, and
-// all the rest is read.
-func TestDamageIsAGap(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		damage func(p []byte) // nil: the message is missing
-		cause  GapCause
-	}{
-		{"body", func(p []byte) { p[len(p)-1] ^= 1 }, GapDamaged},
-		{"header", func(p []byte) { p[9] ^= 1 }, GapDamaged},
-		{"missing", nil, GapDamaged},
-	} {
-		for _, inMemory := range []bool{false, true} {
-			t.Run(tc.name, func(t *testing.T) {
-				messages := fillBlocks(t, 30)
-				number, info := holding(t, messages, 155)
-				messages.Damage(number, tc.damage)
-				j := withoutMemory(t, messages)
-				if inMemory {
-					j = openStored(t, Config{Epoch: "e"}, messages)
-				}
-				want := Gap{tc.cause, info.first, info.last(), info.last() - info.first + 1}
-				if got, gaps := drain(t, j.ReadOldest()); len(gaps) != 1 || gaps[0] != want || len(got) != 300-int(want.Count) {
-					t.Errorf("gaps %v, %d events; want %v", gaps, len(got), want)
-				}
-				// A reader that starts within what is lost is told what it loses.
-				r, err := j.ReadAfter(Cursor{"e", info.last() - 1})
-				if err != nil {
-					t.Fatal(err)
-				}
-				want = Gap{tc.cause, info.last(), info.last(), 1}
-				if got, gaps := drain(t, r); len(gaps) != 1 || gaps[0] != want || len(got) != 300-int(info.last()) {
-					t.Errorf("gaps %v, %d events; want %v", gaps, len(got), want)
-				}
-			})
-		}
-	}
-}
-
-// What the store dropped to make room is a gap of retention.
-func TestStoreRetention(t *testing.T) {
-	messages := fillBlocks(t, 30)
-	_, info := holding(t, messages, 101)
-	for number := uint64(1); ; number++ {
-		m, err := messages.Read(t.Context(), number)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first, err := readBlockInfo(m.Data); err != nil || first.first >= info.first {
-			break
-		}
-		messages.Damage(m.Number, nil)
-	}
-	j := withoutMemory(t, messages)
-	if got := j.Oldest(); got != (Cursor{"e", info.first - 1}) {
-		t.Errorf("oldest is %v, want %d", got, info.first-1)
-	}
-	if s := j.Stats(); s.Released != info.first-1 || s.Events != 300-info.first+1 || s.OldestTime != info.firstTime {
-		t.Errorf("%+v", s)
-	}
-	r, err := j.ReadAfter(Cursor{"e", 7})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Gap{GapRetention, 8, info.first - 1, info.first - 8}
-	if got, gaps := drain(t, r); len(gaps) != 1 || gaps[0] != want || len(got) != int(300-info.first+1) {
-		t.Errorf("gaps %v, %d events; want %v", gaps, len(got), want)
-	}
-}
-
-// Times and places that are no longer in memory are found in the store, in few
-// reads.
-func TestSeekInTheStore(t *testing.T) {
-	messages := fillBlocks(t, 50)
-	j := withoutMemory(t, messages)
-	for _, tc := range []struct {
-		since int64
-		first uint64
-	}{{0, 1}, {100, 1}, {101, 11}, {2500, 241}, {2501, 251}, {5000, 491}, {5001, 0}} {
-		before := messages.Reads()
-		r, err := j.ReadSince(t.Context(), tc.since)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if reads := messages.Reads() - before; reads > 20 {
-			t.Errorf("since %d: %d messages were read", tc.since, reads)
-		}
-		got, gaps := drain(t, r)
-		if len(gaps) > 0 || tc.first == 0 && len(got) > 0 || tc.first > 0 && (len(got) == 0 || got[0] != tc.first || got[len(got)-1] != 500) {
-			t.Errorf("since %d: gaps %v, %d events", tc.since, gaps, len(got))
-		}
-	}
-	if got, _ := drain(t, j.ReadLast(123)); len(got) != 123 || got[0] != 378 {
-		t.Errorf("the last 123: %d events", len(got))
-	}
-}
-
 // Nobody reads what is not stored; a store that takes nothing is shown, holds
 // Append up, and goes on by itself.
 func TestOutage(t *testing.T) {
@@ -438,35 +291,91 @@ func TestReopenedJournalGoesOn(t *testing.T) {
 	}
 }
 
-// A checkpoint that knows of events the store has lost keeps their numbers from
-// being given again: readers get a gap.
-func TestResume(t *testing.T) {
-	messages := fillBlocks(t, 5)
-	j := openStored(t, Config{Epoch: "e"}, messages)
-	if err := j.Resume(Place{Sequence: 20, Through: Through{Position: 1}}); err != nil {
-		t.Fatal(err)
-	}
-	if p := j.Place(); p.Sequence != 50 || p.Through.complete() < 4 {
-		t.Errorf("an old checkpoint changed the place to %+v", p)
-	}
-	if err := j.Resume(Place{Sequence: 70, Through: Through{Position: 8}}); err != nil {
-		t.Fatal(err)
-	}
-	for position := uint64(6); position <= 8; position++ {
-		n, err := j.Append(t.Context(), 1, &Event{Position: position, Key: testKey(1), Body: body(71, 10)})
-		if want := uint64(0); err != nil || position == 8 && n != 71 || position < 8 && n != want {
-			t.Errorf("event of position %d is number %d, %v", position, n, err)
+// DurableThrough is behind what waits to be stored, and with what was marked when
+// nothing waits.
+func TestDurableThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		j := openStored(t, Config{}, &jettest.Memory{Fault: func(int) jettest.Fault {
+			if down.Load() {
+				return jettest.Refused
+			}
+			return jettest.None
+		}})
+		step := func(what string, want uint64) {
+			t.Helper()
+			synctest.Wait()
+			if got := j.DurableThrough(); got != want {
+				t.Errorf("%s: durable through %d, want %d", what, got, want)
+			}
 		}
+		appendAt := func(position uint64) {
+			t.Helper()
+			if _, err := j.Append(t.Context(), 1, &Event{Position: position, Key: testKey(1), Body: saying("x")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		step("new", 0)
+		j.Mark(2)
+		step("marked, without events", 2)
+		appendAt(3)
+		step("stored, not marked", 2)
+		j.Mark(3)
+		step("stored and marked", 3)
+		down.Store(true)
+		appendAt(5)
+		appendAt(6)
+		j.Mark(9)
+		step("events wait", 4)
+		down.Store(false)
+		if err := j.WaitDurable(t.Context(), 9); err != nil {
+			t.Fatal(err)
+		}
+		step("stored again", 9)
+	})
+}
+
+// A crash in the middle of the events of one position, which fill many blocks: the
+// replay leaves out those that are stored, and makes the others.
+func TestCrashWithinAPosition(t *testing.T) {
+	const n, size = 400, 20 << 10
+	flushed := make(chan struct{})
+	messages := &jettest.Memory{Fault: func(n int) jettest.Fault {
+		<-flushed // the events wait behind the first block
+		if n > 3 {
+			return jettest.Refused
+		}
+		return jettest.None
+	}}
+	j := openStored(t, Config{Epoch: "e"}, messages)
+	flush := func(j *Journal) {
+		t.Helper()
+		for i := range n {
+			if _, err := j.Append(t.Context(), 1, &Event{Position: 7, Key: testKey(1), Body: body(uint64(i+1), size)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		j.Mark(7)
 	}
-	if err := j.Resume(Place{}); err == nil {
-		t.Error("resumed behind an append")
+	flush(j)
+	close(flushed)
+	for j.Stats().Failures == 0 {
+		time.Sleep(time.Millisecond)
 	}
-	if err := j.WaitDurable(t.Context(), 0); err != nil {
+	stored := j.Newest().Sequence
+	if stored == 0 || stored > n/2 {
+		t.Fatalf("%d of %d events were stored", stored, n)
+	}
+	j = openStored(t, Config{Epoch: "e"}, messages.Copy())
+	if want := (Through{7, stored}); j.Through() != want {
+		t.Errorf("the store is complete through %+v, want %+v", j.Through(), want)
+	}
+	flush(j)
+	if err := j.WaitDurable(t.Context(), 7); err != nil {
 		t.Fatal(err)
 	}
-	got, gaps := drain(t, j.ReadOldest())
-	if len(got) != 51 || len(gaps) != 1 || gaps[0] != (Gap{GapDamaged, 51, 70, 20}) {
-		t.Errorf("%d events, gaps %v", len(got), gaps)
+	if got, gaps := drain(t, j.ReadOldest()); len(got) != n || len(gaps) > 0 {
+		t.Errorf("%d events of %d, gaps %v", len(got), n, gaps)
 	}
 }
 
@@ -521,140 +430,4 @@ func TestRecentAfterARestart(t *testing.T) {
 			t.Errorf("connection %d: event %d, %v", n, sequence, ok)
 		}
 	}
-}
-
-// A damaged end is an error that says so, unless its header tells what is lost.
-func TestDamagedEnd(t *testing.T) {
-	messages := fillBlocks(t, 5)
-	number, info := holding(t, messages, 50)
-	messages.Damage(number, func(p []byte) { p[len(p)-1] ^= 1 })
-	j := openStored(t, Config{Epoch: "e"}, messages)
-	if got := j.Newest().Sequence; got != 50 {
-		t.Errorf("the newest is %d", got)
-	}
-	if got, gaps := drain(t, j.ReadOldest()); len(gaps) != 1 || gaps[0].Count != 50-info.first+1 || len(got) != int(info.first-1) {
-		t.Errorf("gaps %v, %d events", gaps, len(got))
-	}
-	messages.Damage(number, func(p []byte) { p[8] ^= 1 })
-	if _, err := Open(t.Context(), Config{}, messages); err == nil || !strings.Contains(err.Error(), "newest block") {
-		t.Errorf("got %v", err)
-	}
-}
-
-// someBlock makes a stored block of n events.
-func someBlock(n int, size int) []byte {
-	var e blockEncoder
-	rnd := rand.New(rand.NewPCG(1, uint64(n)))
-	c := &chunk{first: 100}
-	at := int64(1_700_000_000_000_000_000)
-	for i := range n {
-		at += rnd.Int64N(1e9)
-		c.times = append(c.times, at)
-		tag := byte(evictionTag)
-		if rnd.IntN(10) == 0 {
-			tag = discoveryTag
-		}
-		c.data = appendFrame(c.data, tag, 100+uint64(i), body(1, rnd.IntN(size)))
-	}
-	half := len(c.times) / 2
-	spans := []span{{c.data, c.times}}
-	if half > 0 { // times and frames of two chunks
-		end := 0
-		for i := range half {
-			end += frameLen(c.data[end:], 100+uint64(i))
-		}
-		spans = []span{{c.data[:end], c.times[:half]}, {c.data[end:], c.times[half:]}}
-	}
-	return bytes.Clone(e.encode(100, Through{7, 3}, spans))
-}
-
-// A block says what went into it; whatever bit of it flips, it is refused.
-func TestBlockFormat(t *testing.T) {
-	for _, n := range []int{1, 2, 500} {
-		p := someBlock(n, 200)
-		info, err := readBlockInfo(p)
-		if err != nil || info.first != 100 || info.count != n || info.through != (Through{7, 3}) {
-			t.Fatalf("%+v, %v", info, err)
-		}
-		c, err := decodeBlock(p)
-		if err != nil || len(c.ends) != n || c.times[0] != info.firstTime || c.times[n-1] != info.lastTime {
-			t.Fatalf("%d events: %v", n, err)
-		}
-	}
-	good := someBlock(3, 20)
-	for bit := range 8 * len(good) {
-		p := bytes.Clone(good)
-		p[bit/8] ^= 1 << (bit % 8)
-		if _, err := decodeBlock(p); err == nil {
-			t.Fatalf("bit %d: no error", bit)
-		}
-	}
-	for n := range good {
-		if _, err := decodeBlock(good[:n]); !errors.Is(err, errBlock) {
-			t.Fatalf("cut at %d: %v", n, err)
-		}
-	}
-}
-
-// fixSums makes the checksums of a block right.
-func fixSums(p []byte) {
-	binary.LittleEndian.PutUint32(p[56:], crc32.Checksum(p[blockHeader:], castagnoli))
-	binary.LittleEndian.PutUint32(p[60:], crc32.Checksum(p[:60], castagnoli))
-}
-
-// decodeBlock takes any bytes; what it accepts is a run of frames that can be
-// handed to a subscriber.
-func FuzzDecodeBlock(f *testing.F) {
-	for _, n := range []int{1, 3, 40} {
-		f.Add(someBlock(n, 100))
-	}
-	f.Fuzz(func(t *testing.T, p []byte) {
-		if len(p) >= blockHeader {
-			p = bytes.Clone(p)
-			fixSums(p)
-		}
-		c, err := decodeBlock(p)
-		if err != nil {
-			return
-		}
-		b := c.block(0, len(c.ends), len(c.data)+1)
-		if b.Len() != len(c.ends) || b.First != c.first || len(b.Frames(0, b.Len())) != len(c.data) {
-			t.Fatal("the block does not hold its events")
-		}
-		for i := range b.Len() {
-			if event := b.Event(i); event[0] != sequenceTag {
-				t.Fatalf("event %d begins with %d", i, event[0])
-			}
-		}
-	})
-}
-
-// BenchmarkOldReader: a subscriber that reads what is no longer in memory, per
-// event.
-func BenchmarkOldReader(b *testing.B) {
-	messages := &jettest.Memory{}
-	j := openStored(b, Config{MaxBytes: 256 << 20}, messages)
-	const n = 100_000
-	for range n {
-		if _, err := j.Append(b.Context(), 1, &Event{Key: testKey(1), Body: body(1, 300)}); err != nil {
-			b.Fatal(err)
-		}
-	}
-	j.Close()
-	j = withoutMemory(b, messages)
-	b.ReportAllocs()
-	events := 0
-	for b.Loop() {
-		for r := j.ReadOldest(); ; {
-			block, err := r.Next(b.Context(), 100, 1<<20)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if block.Len() == 0 {
-				break
-			}
-			events += block.Len()
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(events), "ns/event")
 }

@@ -44,7 +44,6 @@ func (s *store) fetch(ctx context.Context, p *storedPlace, want, limit uint64) (
 		number = m.Number + 1
 		info, err := readBlockInfo(m.Data)
 		if errors.Is(err, errBlock) {
-			damaged = true
 			continue // how much is lost shows in the next one
 		}
 		if err != nil {
@@ -55,7 +54,7 @@ func (s *store) fetch(ctx context.Context, p *storedPlace, want, limit uint64) (
 		}
 		if info.first > want {
 			p.next = 0 // found again by the next call
-			return min(info.first, limit) - 1, damaged || !s.isFirst(ctx, m.Number), nil
+			return min(info.first, limit) - 1, !s.isFirst(ctx, m.Number), nil
 		}
 		if p.chunk, err = decodeBlock(m.Data); err != nil {
 			p.next = 0

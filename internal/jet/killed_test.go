@@ -20,7 +20,8 @@ const (
 	childEnv = "WHORL_JET_CHILD"
 	// childNoSync, when set too, leaves out the syncs.
 	childNoSync = "WHORL_JET_NOSYNC"
-	childSize   = 4096
+	// childSize is the size of a message: a hundred of them are two files.
+	childSize = 128 << 10
 )
 
 func TestMain(m *testing.M) {
@@ -38,7 +39,7 @@ func appendForEver(dir string) {
 		os.Exit(1)
 	}
 	ctx := context.Background()
-	st, err := s.Open(ctx, StreamConfig{Name: "test", MaxBytes: 64 << 20, Share: 1})
+	st, err := s.Open(ctx, StreamConfig{Name: "test", MaxBytes: 1 << 30, Share: 1})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -94,10 +95,10 @@ func writeUntil(t *testing.T, dir string, acknowledged int, noSync bool, cut fun
 // Whatever was acknowledged is there after kill -9, and at most one message more.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
-	for range 5 {
+	for range 3 {
 		last := writeUntil(t, dir, 100, false, func(p *os.Process) { p.Kill() })
 		s := start(t, dir)
-		st := open(t, s, StreamConfig{MaxBytes: 64 << 20})
+		st := open(t, s, StreamConfig{MaxBytes: 1 << 30})
 		if st.last != last && st.last != last+1 {
 			t.Fatalf("%d messages were acknowledged, %d are there", last, st.last)
 		}

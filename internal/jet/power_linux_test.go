@@ -21,7 +21,7 @@ func newDisk(t *testing.T) *disk {
 	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(d.image, 192<<20); err != nil {
+	if err := os.Truncate(d.image, 256<<20); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mkfs.ext4", "-q", "-F", d.image).CombinedOutput(); err != nil {
@@ -76,7 +76,7 @@ func TestPowerLoss(t *testing.T) {
 	for _, noSync := range []bool{false, true} {
 		t.Run(fmt.Sprint("nosync=", noSync), func(t *testing.T) {
 			lost := uint64(0)
-			for range 3 {
+			for range 2 {
 				d := newDisk(t)
 				dir := filepath.Join(d.dir, "jetstream")
 				last := writeUntil(t, dir, 100, noSync, func(p *os.Process) {
@@ -86,7 +86,7 @@ func TestPowerLoss(t *testing.T) {
 				d.unmount(t)
 				d.mount(t)
 				s := start(t, dir)
-				st := open(t, s, StreamConfig{MaxBytes: 64 << 20})
+				st := open(t, s, StreamConfig{MaxBytes: 128 << 20})
 				all(t, st, st.last, childSize)
 				if st.last < last {
 					lost += last - st.last
@@ -110,7 +110,7 @@ func TestDiskFails(t *testing.T) {
 	d := newDisk(t)
 	dir := filepath.Join(d.dir, "jetstream")
 	srv := start(t, dir)
-	st := open(t, srv, StreamConfig{MaxBytes: 64 << 20})
+	st := open(t, srv, StreamConfig{MaxBytes: 128 << 20})
 	for n := range uint64(50) {
 		insist(t, st, n+1, childSize)
 	}
@@ -128,7 +128,7 @@ func TestDiskFails(t *testing.T) {
 	srv.Stop()
 	d.unmount(t)
 	d.mount(t)
-	st = open(t, start(t, dir), StreamConfig{MaxBytes: 64 << 20})
+	st = open(t, start(t, dir), StreamConfig{MaxBytes: 128 << 20})
 	if st.last != 50 {
 		t.Fatalf("%d messages, want 50", st.last)
 	}

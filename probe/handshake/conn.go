@@ -54,7 +54,7 @@ func (c *conn) bytes() int64 {
 		n += c.inside.bytes()
 	}
 	if c.quic != nil {
-		n += quicBytes + int64(c.quic.flow.Held())
+		n += quicBytes + int64(c.quic.flow.Held()+cap(c.quic.early))
 		if c.quic.opened != nil {
 			n += c.quic.opened.bytes()
 		}

@@ -393,6 +393,10 @@ func TestFinishOrder(t *testing.T) {
 	if g.Stats().Flows != 0 || g.Stats().Bytes != 0 {
 		t.Errorf("the engine still holds %d flows and %d bytes", g.Stats().Flows, g.Stats().Bytes)
 	}
+	opened := g.Stats().Opened
+	if feed(other.packets[:1]); g.Stats().Opened != opened+1 {
+		t.Error("the engine remembers a connection")
+	}
 }
 
 // Where segments overlap, the bytes that came first count, also when they had

@@ -19,6 +19,10 @@ const (
 	lateWaitingAfter      = 30 * time.Second
 )
 
+// maxLateGap is how many bytes that nobody acknowledged may be missing. What
+// lies further ahead was sent by somebody else, or on an older connection.
+const maxLateGap = 1 << 20
+
 // The lists of connections with holes, each in order of lateLink.since.
 const (
 	lateAcknowledged = iota
@@ -35,6 +39,8 @@ type lateLink struct {
 	since       int64  // packet time
 	prev, after uint32
 	list        uint8 // 1 + the list; notLate when in none
+	// acknowledged says that the other end has got what is missing.
+	acknowledged bool
 }
 
 type lateList struct{ head, tail uint32 }
@@ -49,8 +55,7 @@ func (g *Engine) lateOrNot(e *entry, c *conn) {
 	holes := c.streams != nil && len(c.streams[0].held)+len(c.streams[1].held) > 0
 	switch {
 	case holes && c.late.list == notLate:
-		c.late.hash = g.table.hash(&e.key)
-		g.lateSince(e.ref, c, lateWaiting, g.p.Time)
+		g.lateSince(e, c, lateWaiting, g.p.Time)
 	case !holes:
 		g.unlate(e.ref, c)
 	}
@@ -66,13 +71,14 @@ func (g *Engine) lateMore(e *entry, c *conn) {
 	acknowledged := g.p.TCPFlags&flow.ACK != 0 && len(s.held) > 0 && !before(g.p.Ack, s.held[0].seq)
 	if acknowledged || e.closed() {
 		g.unlate(e.ref, c)
-		g.lateSince(e.ref, c, lateAcknowledged, g.p.Time)
+		c.late.acknowledged = acknowledged
+		g.lateSince(e, c, lateAcknowledged, g.p.Time)
 	}
 }
 
-func (g *Engine) lateSince(ref uint32, c *conn, list uint8, since int64) {
-	l := &g.late[list]
-	c.late.list, c.late.since = 1+list, since
+func (g *Engine) lateSince(e *entry, c *conn, list uint8, since int64) {
+	l, ref := &g.late[list], e.ref
+	c.late.list, c.late.since, c.late.hash = 1+list, since, g.table.hash(&e.key)
 	c.late.prev, c.late.after = l.tail, 0
 	if l.tail != 0 {
 		g.conns.at(l.tail).late.after = ref
@@ -100,7 +106,7 @@ func (g *Engine) unlate(ref uint32, c *conn) {
 	} else {
 		l.tail = link.prev
 	}
-	link.prev, link.after, link.list = 0, 0, notLate
+	*link = lateLink{}
 }
 
 // endLate steps over the holes whose time is over at packet time now.
@@ -136,6 +142,7 @@ func (g *Engine) stepOver(e *entry) {
 		g.p, g.e, g.c, g.side, g.inLate = p, inWork, conn, side, false
 	}()
 	c := g.conns.at(e.ref)
+	acknowledged := c.late.acknowledged
 	g.unlate(e.ref, c)
 	g.e, g.c, g.inLate = e, c, true
 	for side := range uint8(2) {
@@ -143,6 +150,10 @@ func (g *Engine) stepOver(e *entry) {
 			g.side = side
 			g.latePacket = decode.Packet{Tuple: e.tuple(side), TCPFlags: flow.ACK}
 			g.p = &g.latePacket
+			if s := &c.streams[side]; !acknowledged && s.held[0].seq-s.next > maxLateGap {
+				s.held, s.heldBytes = nil, 0
+				continue
+			}
 			g.hole(c, side, c.streams[side].held[0].seq)
 			g.drain(c, side)
 		}

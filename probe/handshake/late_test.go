@@ -96,6 +96,21 @@ func TestLossThatIsSentAgain(t *testing.T) {
 	}
 }
 
+// A packet that cannot belong to the connection, by its sequence number, does
+// not keep what does from being found.
+func TestForeignSegment(t *testing.T) {
+	c := newConversation().open().text(client, request).text(server, "HTTP/1.1 200 OK\r\n\r\n")
+	seq := c.seq
+	c.seq[client] += 1 << 28
+	c.text(client, "injected")
+	c.seq = seq
+	c.wait(time.Minute).text(client, request).wait(time.Minute).text(client, request)
+	events, ended, _ := run(Config{Types: ja4.TypeSet(0).With(ja4.TypeJA4H)}, c.packets)
+	if got := kinds(events); got != "ja4h ja4h ja4h" || len(ended) != 0 {
+		t.Errorf("events %q, %d in the end; want three requests", got, len(ended))
+	}
+}
+
 // TLS behind a loss: what comes behind the missing hello of the client is
 // found, the server's side is whole.
 func TestLossBeforeTLS(t *testing.T) {

@@ -1,6 +1,8 @@
 package handshake
 
 import (
+	"bytes"
+
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/ja4plus"
 )
@@ -11,6 +13,8 @@ type quicFlow struct {
 	latency   ja4plus.QUICLatency
 	datagrams uint16
 	id        uint32      // idOf the datagram that began it
+	early     []byte      // a datagram that waits for the client's first
+	earlySide uint8       // who sent it
 	done      bool        // hellos and distances are
 	opened    *openedQUIC // nil when nothing inside is looked at (any more)
 }
@@ -21,6 +25,9 @@ type dtlsFlow [2]struct {
 	stream ja4.DTLSStream
 	done   bool
 }
+
+// maxEarlyDatagram bounds a datagram that waits for another.
+const maxEarlyDatagram = 2048
 
 // maxQUICDatagrams is how long a QUIC connection may take to show its hellos
 // and the client's first Handshake packet; 0-RTT data counts.
@@ -177,8 +184,16 @@ func (g *Engine) quicHandshake(e *entry, q *quicFlow, b []byte) bool {
 		return true
 	}
 	client, known := q.flow.Client()
-	if known {
+	switch {
+	case known:
 		g.setClient(e, client, evidenceHello)
+		if q.early != nil && q.earlySide != client && status == ja4.StatusMore {
+			_, status = q.flow.Datagram(q.earlySide, q.early, g.onQUIC)
+		}
+		q.early = nil
+	case q.early == nil && q.datagrams == 0 && len(b) <= maxEarlyDatagram:
+		// The answer may have been captured before the question.
+		q.early, q.earlySide = bytes.Clone(b), g.side
 	}
 	if g.want.latency {
 		for i := range packets.Len() {

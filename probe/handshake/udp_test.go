@@ -170,13 +170,28 @@ func TestQUICGivesUp(t *testing.T) {
 	}
 }
 
+// The server's hello is found also where it was captured before the client's.
+func TestQUICAnswerFirst(t *testing.T) {
+	ch, sh := hellos()
+	c := newConversation().datagram(server, quicInitial(server, sh)).datagram(client, quicInitial(client, ch))
+	events, _, g := run(Config{Types: ja4.TypeSet(0).With(ja4.TypeJA4).With(ja4.TypeJA4S)}, c.packets)
+	if got, want := kinds(events), "ja4 ja4s"; got != want {
+		t.Fatalf("events %q, want %q", got, want)
+	}
+	if events[0].Tuple != c.client || events[1].Tuple != c.client || g.used != 0 {
+		t.Errorf("events %+v of %v; %d bytes held", events, c.client, g.used)
+	}
+}
+
 // QUIC connections that follow each other between the same two ports give
 // their fingerprints each. What is sent again of the last one begins none, and
 // what only looks like a beginning is tried a few times.
 func TestQUICAgain(t *testing.T) {
 	ch, sh := hellos()
+	ch = bytes.Clone(ch)
 	c := newConversation()
 	whole := func() *conversation {
+		ch[6] = quicDCID[0] // another random
 		return c.datagram(client, quicInitial(client, ch)).datagram(server, quicInitial(server, sh)).
 			datagram(server, quicHandshake(server)).datagram(client, quicHandshake(client))
 	}
