@@ -53,6 +53,7 @@ type checkpointer struct {
 
 	mu       sync.Mutex // guards all below
 	newest   checkpoint.Summary
+	trimmed  log.Position // the log was let go of up to about here
 	failures uint64
 	err      error // of the newest round, nil when it is complete
 }
@@ -60,7 +61,7 @@ type checkpointer struct {
 // run writes a round whenever one is due, until ctx ends. A round that fails is
 // tried again later: meanwhile the log grows.
 func (k *checkpointer) run(ctx context.Context) error {
-	began, at := time.Now(), k.progress()
+	began, at, failed := time.Now(), k.progress(), time.Time{}
 	ticker := time.NewTicker(max(min(checkpointPoll, k.every), leastPoll))
 	defer ticker.Stop()
 	for {
@@ -70,13 +71,14 @@ func (k *checkpointer) run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		now := k.progress()
-		if now.position == at.position || now.bytes-at.bytes < uint64(k.due()) && time.Since(began) < k.every {
+		grown := now.position != at.position && (now.bytes-at.bytes >= uint64(k.due()) || time.Since(began) >= k.every)
+		if !grown && !(k.pressed() && time.Since(failed) >= checkpointRetry) {
 			continue
 		}
 		began, at = time.Now(), now
 		if err := k.round(ctx); err != nil && ctx.Err() == nil {
 			k.logger.Error("a checkpoint could not be written: the log is kept until one can", slog.Any("err", err))
-			began = began.Add(checkpointRetry - k.every)
+			began, failed = began.Add(checkpointRetry-k.every), time.Now()
 		}
 	}
 }
@@ -100,6 +102,27 @@ func (k *checkpointer) due() int64 {
 	return max(k.logBytes, k.newest.Bytes/2)
 }
 
+// pressed reports whether the log is more than half full and another round would
+// let go of some of it. The log may stand still then, full.
+func (k *checkpointer) pressed() bool {
+	s := k.log.Stats()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return s.Bytes > s.MaxBytes/2 && (k.newest.Number == 0 || log.Position(k.newest.Oldest) > k.trimmed)
+}
+
+// stuck returns why the log, which is full, will not be trimmed; nil while there
+// is room or hope.
+func (k *checkpointer) stuck() error {
+	s := k.log.Stats()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err == nil || s.Bytes < s.MaxBytes/100*95 {
+		return nil
+	}
+	return fmt.Errorf("it is full, and what would let go of it fails: %w", k.err)
+}
+
 // round writes one round and trims the log behind the one before it: until the
 // next round is complete that one may still be needed. Before there are two the
 // whole log is kept.
@@ -113,6 +136,9 @@ func (k *checkpointer) round(ctx context.Context) error {
 	defer k.mu.Unlock()
 	if s.Number > 0 {
 		k.newest = s
+		if err == nil && before.Number > 0 {
+			k.trimmed = log.Position(before.Oldest)
+		}
 	}
 	if k.err = err; err != nil {
 		k.failures++

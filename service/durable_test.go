@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/whorl-net/whorl/flow"
@@ -136,7 +138,7 @@ func traffic(seed uint64, batches int) (encoded [][]byte, packetCount uint64) {
 		for k := range flows {
 			flows[k] = i*3 + rng.IntN(400)
 		}
-		b := packets(uint64(i), time.Duration(i)*150*time.Millisecond, flows...)
+		b := packets(uint64(i), time.Duration(i)*250*time.Millisecond, flows...)
 		for range rng.IntN(4) {
 			withFingerprint(b, ja4.TypeJA4, fmt.Sprintf("t13d1516h2_%012x_02713d6af862", rng.IntN(40)))
 		}
@@ -382,6 +384,88 @@ func crashOften(t *testing.T, cfg Config, seed uint64) (packetCount uint64) {
 	}
 	t.Logf("%d crashes", crashes)
 	return packetCount
+}
+
+// A log that is small fills up and is let go of, again and again: probes wait,
+// and everything is counted.
+func TestSmallLogGoesOn(t *testing.T) {
+	cfg := durable(t.TempDir())
+	cfg.LogMaxBytes = 1 << 20
+	cfg.CheckpointEvery = time.Hour // only a log that fills up calls for one
+	r := newDiskRig(t, cfg)
+	const batches = 150
+	encoded, want := [][]byte{nil}, uint64(0)
+	for i := 1; i <= batches; i++ {
+		b := packets(uint64(i), time.Duration(i)*time.Millisecond, upTo(1000)...)
+		want += uint64(b.Rows())
+		encoded = append(encoded, wire.AppendBatch(nil, b))
+	}
+	for acked, tries := uint64(0), 0; acked < batches; tries++ {
+		if tries == 10 {
+			t.Fatalf("acknowledged up to %d of %d: %v", acked, batches, r.totals().GetLog())
+		}
+		acked = r.deliver(t, encoded, batches)
+	}
+	st := r.totals()
+	if st.GetPacketsApplied() != want {
+		t.Errorf("%d packets applied, want %d", st.GetPacketsApplied(), want)
+	}
+	if st.GetLog().GetFirstPosition() < 2 || st.GetLog().GetMaxBytes() > 1<<20 {
+		t.Errorf("log %v: nothing was let go of", st.GetLog())
+	}
+	r.checkIdentities()
+}
+
+// A checkpoint that is damaged is set aside, and the one before it does; when
+// there is none, the collector says so instead of starting with what it lost.
+func TestDamagedCheckpointGoesBackOne(t *testing.T) {
+	cfg := durable(t.TempDir())
+	encoded, _ := traffic(3, 120)
+	for n := range 3 { // three lives, each with a checkpoint at its end
+		r := newDiskRig(t, cfg)
+		if last := uint64(40 * (n + 1)); r.deliver(t, encoded, last) != last {
+			t.Fatal("not everything was acknowledged")
+		}
+		r.end()
+	}
+	r := newDiskRig(t, cfg)
+	r.settle()
+	before := r.all()
+	r.crash()
+
+	files, err := filepath.Glob(filepath.Join(cfg.DataDir, "checkpoints", "*.whorl"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("checkpoints %v, %v; want 2", files, err)
+	}
+	damage := func(path string) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/2] ^= 1
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage(files[1])
+	r = newDiskRig(t, cfg)
+	r.settle()
+	checkSame(t, before, r.all())
+	r.checkIdentities()
+	if _, err := os.Stat(files[1] + ".damaged"); err != nil {
+		t.Errorf("the damaged one is not there to be looked at: %v", err)
+	}
+	r.crash()
+
+	damage(files[0])
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cfg.Listeners = []net.Listener{bufconn.Listen(1)}
+	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no checkpoint that can be read") {
+		t.Errorf("run without a checkpoint: %v", err)
+	}
 }
 
 // While a collector restores, whoever asks is told to come again, and the status

@@ -184,6 +184,11 @@ func (c *Collector) unwritable() error {
 	if err := c.log.Stats().Err; err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
+	if c.checkpointer != nil {
+		if err := c.checkpointer.stuck(); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+	}
 	if err := c.journal.Stats().Err; err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}

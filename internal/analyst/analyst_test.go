@@ -104,6 +104,30 @@ func TestScanThroughATracker(t *testing.T) {
 	}
 }
 
+// A connection that the tables condemn, here by a combination, is said to be so
+// as soon as the last part is there, live and in the feed, and counted once.
+func TestKnownBadThroughATracker(t *testing.T) {
+	r := newRig(t, 2, Config{Learn: time.Hour}, false)
+	tu := tuple("10.0.0.1", "192.0.2.1", 40000, 443)
+	r.submit("lab", 0, batch([]act{syn(tu, 0), hello(tu, 1, ja4.TypeJA4, "t13d190900_9dc949149365_97f8aa674fd9")}))
+	if s := r.get(tu, "lab"); s.KnownBad || len(s.Anomalies) > 0 {
+		t.Errorf("half of a combination condemns: %s", verdict(s))
+	}
+	r.submit("lab", 0, batch([]act{{flow: tu, at: 2, back: true, flags: flow.ACK, fps: []ja4.Event{{Type: ja4.TypeJA4S, Value: "t130200_1301_a56c5b993250"}}}}))
+	live := r.get(tu, "lab")
+	gone := r.flush(time.Minute)
+	for _, s := range []*tracker.Snapshot{live, &gone[0].Connection} {
+		if !s.KnownBad || !slices.Equal(anomalyRules(s), []string{"known-bad"}) || s.Anomalies[0].RaisedAt != at(2) || len(s.Anomalies[0].Evidence) != 2 {
+			t.Errorf("not said to be bad: %s", verdict(s))
+		}
+	}
+	for _, s := range r.Stats().Rules {
+		if s.ID == "known-bad" && s.Raised != 1 {
+			t.Errorf("raised %d times, want 1", s.Raised)
+		}
+	}
+}
+
 // traffic returns acts of all kinds, from a seed, in the order of time.
 func traffic(seed uint64, n int) (acts []act) {
 	r := rand.New(rand.NewPCG(seed, 3))
@@ -415,6 +439,23 @@ func TestRoomForWhatMatters(t *testing.T) {
 	}
 	if got := st.add(tracker.UID{99}, tracker.Anomaly{Rule: "high", Severity: tracker.SeverityHigh}); got != twice {
 		t.Errorf("the same rule again is %v", got)
+	}
+}
+
+// Findings are merged into what a connection shows by itself: oldest first, one
+// for each rule, up to the limit.
+func TestApply(t *testing.T) {
+	s := tracker.Snapshot{Anomalies: []tracker.Anomaly{{Rule: "own", RaisedAt: 20}, {Rule: "last", RaisedAt: 40}}}
+	f := Findings{New: true, Anomalies: []tracker.Anomaly{{Rule: "scan", RaisedAt: 30}, {Rule: "own", RaisedAt: 1}, {Rule: "first", RaisedAt: 10}, {Rule: "at", RaisedAt: 20}}}
+	f.Apply(&s)
+	if got, want := anomalyRules(&s), []string{"first", "at", "own", "scan", "last"}; !slices.Equal(got, want) || !s.New {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for i := range 100 {
+		f.Anomalies = append(f.Anomalies, tracker.Anomaly{Rule: fmt.Sprint("more", i), RaisedAt: 100})
+	}
+	if f.Apply(&s); len(s.Anomalies) != MaxAnomalies || s.Anomalies[0].Rule != "first" {
+		t.Errorf("%d anomalies, want %d", len(s.Anomalies), MaxAnomalies)
 	}
 }
 

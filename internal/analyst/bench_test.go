@@ -80,3 +80,30 @@ func BenchmarkTake(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSave: everything full of inventions. Take waits for so long.
+func BenchmarkSave(b *testing.B) {
+	a, err := New(Config{Seed: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	ev := tracker.Event{Network: "default", Probe: "p", Protocol: flow.TCP, TCPFlags: flow.SYN, SrcPort: 40000, Time: start}
+	for i := range 300_000 {
+		ev.Src = flow.AddrFrom4([4]byte{byte(1 + r.IntN(200)), byte(r.IntN(256)), byte(r.IntN(256)), byte(r.IntN(256))})
+		ev.DstPort = uint16(i)
+		ev.UID[5], ev.UID[9], ev.UID[10], ev.UID[11] = byte(i), byte(i>>16), byte(i>>8), byte(i>>4)
+		opened, shown := ev, ev
+		opened.Kind = tracker.Opened
+		shown.Kind, shown.Type, shown.Value = tracker.Fingerprinted, ja4.TypeJA4, fmt.Sprintf("t13d1516h2_%012x_02713d6af862", i)
+		a.Take(&tracker.Output{Position: uint64(i + 1), Last: true, Items: []tracker.Item{{Event: &opened}, {Event: &shown}}}, nil)
+	}
+	var data []byte
+	b.ResetTimer()
+	for range b.N {
+		if data, _, err = a.Save(data[:0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(data)), "bytes")
+}

@@ -43,6 +43,10 @@ func newRig(t testing.TB, shards int, cfg Config, keep bool) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tables, err := enrich.New(enrich.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &rig{TB: t, Analyst: a, keep: keep}
 	r.Tracker, err = tracker.New(tracker.Config{
 		Shards: shards, MaxConnections: 100_000, Events: true, OnOutput: r.output,
@@ -51,7 +55,7 @@ func newRig(t testing.TB, shards int, cfg Config, keep bool) *rig {
 			return wire.AppendEviction(dst, e)
 		},
 		Enrich: func(s *tracker.Snapshot) {
-			enrichMSS(s)
+			tables.Snapshot(s)
 			a.Enrich(s)
 		},
 		Annotate: a.Annotate,
@@ -69,14 +73,6 @@ func newRig(t testing.TB, shards int, cfg Config, keep bool) *rig {
 		}
 	})
 	return r
-}
-
-// enrichMSS fills in what the MSS says.
-func enrichMSS(s *tracker.Snapshot) {
-	if mss, ok := enrich.MSS(s.LatestFingerprint(ja4.TypeJA4T)); ok {
-		s.MSSValue = uint32(mss)
-		s.TunnelIndicator = enrich.Tunnel(mss, !s.Src.Is4())
-	}
 }
 
 // output is the way of a collector: the analyst first, then the feed.

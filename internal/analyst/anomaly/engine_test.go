@@ -96,11 +96,14 @@ func TestBuiltinStreamRules(t *testing.T) {
 			if i%2 == 1 {
 				value = "t13d1517h2_8daaf6152771_b0da82dd1658" // the same, resumed
 			}
-			if i == 9 {
+			if i == 8 {
 				value = "t13d1810h1_85036bcba153_d41ae481755e"
 			}
 			return shown("10.0.0.5", "192.0.2.1", 443, ja4.TypeJA4, value, time.Duration(i)*time.Minute)
-		}), []string{"9 client-change"}},
+		}), []string{"8 client-change"}},
+		{"another client after seven", events(12, func(i int) *tracker.Event {
+			return shown("10.0.0.5", "192.0.2.1", 443, ja4.TypeJA4, ja4Number(i/7), time.Duration(i)*time.Minute)
+		}), nil},
 		{"two clients in turn", events(40, func(i int) *tracker.Event {
 			return shown("10.0.0.5", "192.0.2.1", 443, ja4.TypeJA4, ja4Number(i%2), time.Duration(i)*time.Minute)
 		}), nil},

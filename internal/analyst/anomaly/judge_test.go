@@ -134,6 +134,7 @@ func TestAllow(t *testing.T) {
 		"allow:\n- {rules: [reverse-ssh, port-scan], filter: 'src:10.0.0.5'}\n": ruleFingerprint,
 		"allow:\n- {rules: [reverse-ssh], filter: 'src:10.0.0.6'}\n":            ruleFingerprint + " " + ruleReverseSSH,
 		"allow:\n- filter: ja4:t13d2014h2_*\n":                                  "",
+		"allow:\n- {known-bad: x, filter: 'src:10.0.0.5'}\n":                    ruleFingerprint + " " + ruleReverseSSH,
 		"allow:\n- filter: network:other\n":                                     ruleFingerprint + " " + ruleReverseSSH,
 	} {
 		var silent []string

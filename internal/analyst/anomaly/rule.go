@@ -79,8 +79,8 @@ func (r *Rule) stream() bool { return r.measure != byConnection }
 // definition is what the state of a stream rule depends on: while it is the
 // same, a reload keeps the state.
 func (r *Rule) definition() string {
-	return fmt.Sprint(r.ID, r.measure, r.opened, r.types, r.filter.String(), r.key, r.narrow, r.commonPorts.list(),
-		r.of, r.limit, r.exceptPorts.list(), r.networks, r.stable)
+	return fmt.Sprint(r.ID, r.measure, r.opened, r.types, r.filter.String(), r.key, r.narrow, r.commonPorts.list,
+		r.of, r.limit, r.exceptPorts.list, r.networks, r.stable)
 }
 
 // bytes returns the most that the state of r takes.
@@ -99,13 +99,18 @@ func (r *Rule) bytes() int64 {
 }
 
 // ports is a set of ports.
-type ports struct{ bits *[65536 / 64]uint64 }
+type ports struct {
+	bits *[65536 / 64]uint64
+	list []uint16 // in order, each once
+}
 
 func portSet(list ...uint16) ports {
 	if len(list) == 0 {
 		return ports{}
 	}
-	p := ports{new([65536 / 64]uint64)}
+	list = slices.Clone(list)
+	slices.Sort(list)
+	p := ports{new([65536 / 64]uint64), slices.Compact(list)}
 	for _, n := range list {
 		p.bits[n/64] |= 1 << (n % 64)
 	}
@@ -113,18 +118,6 @@ func portSet(list ...uint16) ports {
 }
 
 func (p ports) has(n uint16) bool { return p.bits != nil && p.bits[n/64]>>(n%64)&1 != 0 }
-
-func (p ports) list() (all []uint16) {
-	if p.bits == nil {
-		return nil
-	}
-	for n := range 65536 {
-		if p.has(uint16(n)) {
-			all = append(all, uint16(n))
-		}
-	}
-	return all
-}
 
 // Rules is a set of rules in force, and what is allowed. It never changes.
 type Rules struct {

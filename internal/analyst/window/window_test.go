@@ -35,6 +35,7 @@ func TestCountsCross(t *testing.T) {
 		{"inside a tumbling window", false, []time.Duration{60 * time.Second, 70 * time.Second, 80 * time.Second, 119 * time.Second}, 3},
 		{"across the edge of a sliding window", true, []time.Duration{58 * time.Second, 59 * time.Second, 60 * time.Second, 61 * time.Second}, 3},
 		{"late packets count as of now", true, []time.Duration{30 * time.Second, 0, 1, 2}, 3},
+		{"and stay as long as now", true, []time.Duration{30 * time.Second, 0, 1, 65 * time.Second}, 3},
 		{"a wrong clock is forgotten", true, []time.Duration{9 * time.Hour, 0, 1, 2, 3}, 4},
 		{"quiet for a window after it", true, []time.Duration{0, 1, 2, 3, 4, 5, 6, 7, 8}, 3},
 	} {
@@ -90,7 +91,7 @@ func TestDistinctCross(t *testing.T) {
 		{"at the threshold", true, []seen{{0, 1}, {1, 2}, {2, 3}}, -1},
 		{"above it", true, []seen{{0, 1}, {1, 2}, {2, 3}, {3, 4}}, 3},
 		{"the first has slid out", true, []seen{{0, 1}, {time.Second, 2}, {2 * time.Second, 3}, {61 * time.Second, 4}}, -1},
-		{"seen again counts as new", true, []seen{{0, 1}, {time.Second, 2}, {50 * time.Second, 1}, {52 * time.Second, 3}, {60 * time.Second, 4}}, 4},
+		{"seen again counts as new", true, []seen{{0, 1}, {10 * time.Second, 2}, {50 * time.Second, 1}, {52 * time.Second, 3}, {65 * time.Second, 4}}, 4},
 		{"a tumbling window begins anew", false, []seen{{58 * time.Second, 1}, {59 * time.Second, 2}, {60 * time.Second, 3}, {61 * time.Second, 4}}, -1},
 		{"inside a tumbling window", false, []seen{{60 * time.Second, 1}, {61 * time.Second, 2}, {62 * time.Second, 3}, {119 * time.Second, 4}}, 3},
 		{"a wrong clock is forgotten", true, []seen{{9 * time.Hour, 9}, {0, 1}, {1, 2}, {2, 3}, {3, 4}}, 4},
@@ -145,13 +146,17 @@ func TestDistinctThresholds(t *testing.T) {
 
 // A sliding sketch forgets by halves of a window.
 func TestSketchSlides(t *testing.T) {
-	d := NewDistinct(Limit{Window: int64(time.Minute), Sliding: true, Threshold: 1 << 20, Keys: 64})
+	var d *Distinct
 	add := func(from, n int, when time.Duration) (got uint32) {
 		for i := range n {
 			got, _ = d.Add(1, uint32(from+i)*2654435761, at(when))
 		}
 		return got
 	}
+	anew := func() {
+		d = NewDistinct(Limit{Window: int64(time.Minute), Sliding: true, Threshold: 1 << 20, Keys: 64})
+	}
+	anew()
 	if n := add(0, 3000, 0); n < 2600 || n > 3400 {
 		t.Errorf("3,000 elements are estimated as %d", n)
 	}
@@ -163,6 +168,14 @@ func TestSketchSlides(t *testing.T) {
 	}
 	if n := add(0, 1, 10*time.Minute); n != 1 {
 		t.Errorf("after ten minutes there are %d, want 1", n)
+	}
+	anew()
+	if add(0, 200, 20*time.Second); add(200, 200, 31*time.Second) < 350 {
+		t.Errorf("of 200 elements kept one by one and 200 more only %d are there", add(200, 1, 31*time.Second))
+	}
+	anew()
+	if add(0, 3000, 29*time.Second); add(3000, 1, 61*time.Second) > 5 {
+		t.Errorf("elements of two halves ago are there: %d", add(3000, 1, 61*time.Second))
 	}
 }
 

@@ -1,0 +1,87 @@
+package service
+
+import (
+	"reflect"
+	"testing"
+)
+
+func someHead() *headState {
+	return &headState{
+		sessions: []session{
+			{key: sessionKey{probe: "p1", network: "lab", id: [16]byte{1}}, last: 7},
+			{key: sessionKey{probe: "p2", network: "default", id: [16]byte{2}}, last: 1 << 60},
+		},
+		pushes:       [][16]byte{{3}, {4}},
+		origins:      []originKey{{"a", "p", false}, {"a", "p", true}, {"b", "", false}},
+		counters:     []counterValue{{"probe.packets_lost.other", 5}},
+		acknowledged: 99, tracker: []byte("tracker"),
+	}
+}
+
+// A head comes back as it was written, and is refused wherever it is cut or made
+// longer.
+func TestHeadComesBack(t *testing.T) {
+	data := someHead().append(nil)
+	got, err := parseHead(data)
+	if err != nil || !reflect.DeepEqual(got, someHead()) {
+		t.Fatalf("%+v, %v; want %+v", got, err, someHead())
+	}
+	for n := range data {
+		if _, err := parseHead(data[:n]); err == nil {
+			t.Errorf("cut at byte %d of %d: accepted", n, len(data))
+		}
+	}
+	if _, err := parseHead(append(data, 0)); err == nil {
+		t.Error("with a byte more: accepted")
+	}
+	data[0]++
+	if _, err := parseHead(data); err == nil {
+		t.Error("of another version: accepted")
+	}
+}
+
+// Whatever a head holds, it is refused or can be written again as it is.
+func FuzzHead(f *testing.F) {
+	f.Add(someHead().append(nil))
+	f.Add((&headState{}).append(nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		h, err := parseHead(data)
+		if err != nil {
+			return
+		}
+		again, err := parseHead(h.append(nil))
+		if err != nil || !reflect.DeepEqual(h, again) {
+			t.Errorf("%q: %+v, then %+v, %v", data, h, again, err)
+		}
+	})
+}
+
+// Sessions and push keys are remembered in their order: who makes room after a
+// restart is who would have without it.
+func TestSessionsComeBackInOrder(t *testing.T) {
+	s := newSessions()
+	for i := range 5 {
+		s.admit(sessionKey{probe: string(rune('a' + i))}, 1, 1)
+		s.push([16]byte{byte(i + 1)})
+	}
+	s.admit(sessionKey{probe: "a"}, 2, 2)
+	s.close(sessionKey{probe: "d"})
+	s.push([16]byte{1})
+	sessions, pushes := s.save()
+	again := newSessions()
+	again.admit(sessionKey{probe: "gone"}, 1, 1)
+	again.restore(sessions, pushes)
+	sessions2, pushes2 := again.save()
+	if !reflect.DeepEqual(sessions, sessions2) || !reflect.DeepEqual(pushes, pushes2) {
+		t.Errorf("%v %v came back as %v %v", sessions, pushes, sessions2, pushes2)
+	}
+	if sessions[0].key.probe != "d" || sessions[4].key.probe != "a" || pushes[4] != [16]byte{1} {
+		t.Errorf("order %v %v", sessions, pushes)
+	}
+	if last, known := again.last(sessionKey{probe: "a"}); last != 2 || !known {
+		t.Errorf("session a is at %d, %v", last, known)
+	}
+	if _, known := again.last(sessionKey{probe: "gone"}); known {
+		t.Error("a session of the life before the restore is known")
+	}
+}
