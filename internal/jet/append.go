@@ -34,6 +34,12 @@ func (s *Stream) Append(ctx context.Context, data []byte) (number uint64, err er
 		return 0, fmt.Errorf("append to stream %s: %w", s.name, err)
 	}
 	if s.unsettled {
+		// An engine whose write failed has the message in its memory, and perhaps
+		// nowhere else: only one that was started again can say what there is.
+		if sick := e.healthy(); sick != nil {
+			s.server.mend(e, sick)
+			return 0, fmt.Errorf("append to stream %s: %w", s.name, sick)
+		}
 		stored, err := s.settle(ctx, data)
 		if err != nil {
 			return 0, fmt.Errorf("append to stream %s: %w", s.name, err)
@@ -119,6 +125,11 @@ func (s *Stream) settle(ctx context.Context, data []byte) (stored bool, err erro
 		}
 		if !bytes.Equal(m.Data, data) {
 			return false, fmt.Errorf("message %d is not ours: %w", m.Number, ErrConflict)
+		}
+		// It was read, from the page cache perhaps: the sync that failed, or was not
+		// waited for, is made up for before it counts.
+		if err := s.server.syncBlocks(s.name); err != nil {
+			return false, err
 		}
 		s.last, s.unsettled = state.Last, false
 		return true, nil

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/whorl-net/whorl/internal/fuzzguard"
 )
 
 // someRecords makes n records from position first on, of every kind and with and
@@ -103,6 +105,7 @@ func FuzzDecodeGroup(f *testing.F) {
 		f.Add(bytes.Clone(group))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
+		fuzzguard.Watch(t)
 		if len(p) >= groupHeader {
 			p = bytes.Clone(p)
 			binary.LittleEndian.PutUint32(p[32:], groupSum(p))
