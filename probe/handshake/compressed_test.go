@@ -63,13 +63,15 @@ func TestDecompressCertificate(t *testing.T) {
 
 // What expands without end costs no more than what was announced.
 func TestCompressionBomb(t *testing.T) {
-	bomb := make([]byte, 32<<20)
-	for _, algorithm := range []uint16{compressionZlib, compressionBrotli, compressionZstd} {
+	bomb := make([]byte, 8<<20)
+	for name, algorithm := range map[string]uint16{"zlib": compressionZlib, "brotli": compressionBrotli, "zstd": compressionZstd} {
 		body := compressedCertificate(algorithm, bomb, 1000)
-		fuzzguard.Watch(t)
-		if got, err := decompressCertificate(body); err == nil {
-			t.Errorf("algorithm %d: %d bytes", algorithm, len(got))
-		}
+		t.Run(name, func(t *testing.T) {
+			fuzzguard.Watch(t)
+			if got, err := decompressCertificate(body); err == nil {
+				t.Errorf("%d bytes, want none", len(got))
+			}
+		})
 	}
 }
 

@@ -137,6 +137,9 @@ func (g *Engine) charge(e *entry, c *conn) {
 // giveUp stops fingerprinting e.
 func (g *Engine) giveUp(e *entry, why Reason) {
 	g.stats.GivenUp[why]++
+	if e.flags&flagConn != 0 {
+		g.unlate(e.ref, g.conns.at(e.ref)) // what waits goes, too
+	}
 	g.end(e)
 	e.flags |= flagDone
 }

@@ -119,3 +119,15 @@ func TestForgottenIsCounted(t *testing.T) {
 		t.Errorf("%+v, want flows that expired", got)
 	}
 }
+
+// A value of any length comes where it is asked for.
+func TestMaxValueBytes(t *testing.T) {
+	c := newConversation().open().text(client, "GET / HTTP/1.1\r\n"+strings.Repeat("a", 300)+": 1\r\n\r\n")
+	types := ja4.TypeSet(0).With(ja4.TypeJA4HRO)
+	for maxBytes, want := range map[int]string{0: "", 300: "", flow.MaxRawLen: "ja4h_ro"} {
+		events, _, _ := run(Config{Types: types, MaxValueBytes: maxBytes}, c.packets)
+		if got := kinds(events); got != want {
+			t.Errorf("at most %d bytes: events %q, want %q", maxBytes, got, want)
+		}
+	}
+}

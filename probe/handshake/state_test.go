@@ -53,11 +53,11 @@ func protocols() map[string]*conversation {
 	}
 
 	// A hello in two segments, a chain of 4.5 KB, and what is encrypted.
-	ch, sh := hellos()
+	_, sh := hellos()
 	record := func(kind byte, body []byte) []byte {
 		return append([]byte{kind, 3, 3, byte(len(body) >> 8), byte(len(body))}, body...)
 	}
-	ch = postQuantum()
+	ch := postQuantum()
 	all["TLS 1.3, large hello"] = newConversation().open().
 		say(client, record(22, ch), 1400).packet(server, flow.ACK, nil).
 		say(server, append(record(22, sh), record(23, make([]byte, 5000))...), 1400).
