@@ -197,8 +197,8 @@ func TestShardsAndCutsDoNotMatter(t *testing.T) {
 	}
 }
 
-// record returns the outputs of a tracker for traffic.
-func record(t testing.TB, seed uint64, n int) []*tracker.Output {
+// recorded returns the outputs of a tracker for traffic.
+func recorded(t testing.TB, seed uint64, n int) []*tracker.Output {
 	r := newRig(t, 8, Config{Learn: 20 * time.Second}, true)
 	r.play(traffic(seed, n), func() int { return 50 })
 	return r.outputs
@@ -219,7 +219,7 @@ func amendments(a *Analyst, outputs []*tracker.Output) (lines []string) {
 // An analyst that was saved and restored anywhere finds the same as one that was
 // not, passes over what it has seen, and saves the same bytes in the end.
 func TestSaveRestoreAnywhere(t *testing.T) {
-	outputs := record(t, 1, 3000)
+	outputs := recorded(t, 1, 3000)
 	small := anomalySmall(t)
 	cfg := Config{Learn: 20 * time.Second, Seed: 7, Rules: small}
 	whole, err := New(cfg)
@@ -264,7 +264,7 @@ func TestSaveRestoreAnywhere(t *testing.T) {
 
 // Damaged bytes are an error and leave an empty analyst that works.
 func TestRestoreRefusesDamage(t *testing.T) {
-	outputs := record(t, 2, 600)
+	outputs := recorded(t, 2, 600)
 	small := anomalySmall(t)
 	a, _ := New(Config{Rules: small})
 	amendments(a, outputs)
@@ -294,7 +294,7 @@ func TestRestoreRefusesDamage(t *testing.T) {
 // Whatever the bytes are, Restore ends with a state or an error, and what comes
 // after works.
 func FuzzRestore(f *testing.F) {
-	outputs := record(f, 2, 300)
+	outputs := recorded(f, 2, 300)
 	small := anomalySmall(f)
 	a, _ := New(Config{Rules: small})
 	amendments(a, outputs)
@@ -334,7 +334,7 @@ func anomalySmall(t testing.TB) *anomaly.Rules {
 // A reload takes effect behind its position: what was submitted before is judged
 // by the old rules, whenever it is taken.
 func TestReloadAtAPosition(t *testing.T) {
-	outputs := record(t, 3, 3000)
+	outputs := recorded(t, 3, 3000)
 	cfg := Config{Learn: 20 * time.Second}
 	next := rules(t, "builtin:\n  port-scan: {enabled: false}\n  host-sweep: {threshold: 10}\n")
 	position := outputs[len(outputs)/2].Position
@@ -461,7 +461,7 @@ func TestApply(t *testing.T) {
 
 // Queries read findings while outputs are taken.
 func TestConcurrentQueries(t *testing.T) {
-	outputs := record(t, 5, 2000)
+	outputs := recorded(t, 5, 2000)
 	a, _ := New(Config{})
 	done := make(chan struct{})
 	go func() {

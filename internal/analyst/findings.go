@@ -1,6 +1,7 @@
 package analyst
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"sync"
@@ -186,19 +187,23 @@ func (st *store) add(u tracker.UID, a tracker.Anomaly) outcome {
 	return kept
 }
 
-// each calls f for all findings, in the order of their uids.
-func (st *store) each(f func(u tracker.UID, f *Findings)) {
-	var uids []tracker.UID
+// record is what was found about one connection.
+type record struct {
+	uid tracker.UID
+	*Findings
+}
+
+// all returns all findings, in the order of their uids.
+func (st *store) all() []record {
+	list := make([]record, 0, st.count.Load())
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.RLock()
-		for u := range sh.all {
-			uids = append(uids, u)
+		for u, f := range sh.all {
+			list = append(list, record{u, f})
 		}
 		sh.mu.RUnlock()
 	}
-	slices.SortFunc(uids, func(x, y tracker.UID) int { return slices.Compare(x[:], y[:]) })
-	for _, u := range uids {
-		f(u, st.get(u))
-	}
+	slices.SortFunc(list, func(x, y record) int { return bytes.Compare(x.uid[:], y.uid[:]) })
+	return list
 }

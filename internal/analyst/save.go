@@ -114,15 +114,16 @@ func (a *Analyst) restoreNetworks(r *state.Reader) {
 
 func (st *store) save(w *state.Writer) {
 	w.Uint(st.lost.Load())
-	w.Uint(uint64(st.count.Load()))
-	st.each(func(u tracker.UID, f *Findings) {
-		w.Bytes(u[:])
+	list := st.all()
+	w.Uint(uint64(len(list)))
+	for _, f := range list {
+		w.Bytes(f.uid[:])
 		w.Bool(f.New)
 		w.Uint(uint64(len(f.Anomalies)))
 		for i := range f.Anomalies {
 			saveAnomaly(w, &f.Anomalies[i])
 		}
-	})
+	}
 }
 
 func (st *store) restore(r *state.Reader, intern func(string) string) {

@@ -16,4 +16,6 @@ const (
 	WallClockInApply = false
 	// FeedAfterCheckpoint completes checkpoints before the feed is on disk.
 	FeedAfterCheckpoint = false
+	// NoSync writes the log and the feed without a sync.
+	NoSync = false
 )

@@ -9,7 +9,7 @@ import (
 )
 
 // names are what WHORL_PLANTED may be set to.
-var names = []string{"", "no-dedupe", "ack-before-fsync", "trim-before-checkpoint", "wall-clock-in-apply", "feed-after-checkpoint"}
+var names = []string{"", "no-dedupe", "ack-before-fsync", "trim-before-checkpoint", "wall-clock-in-apply", "feed-after-checkpoint", "no-sync"}
 
 // Bug is the name of the bug that is on, empty for none.
 var Bug = chosen()
@@ -21,6 +21,7 @@ var (
 	TrimBeforeCheckpoint = Bug == "trim-before-checkpoint"
 	WallClockInApply     = Bug == "wall-clock-in-apply"
 	FeedAfterCheckpoint  = Bug == "feed-after-checkpoint"
+	NoSync               = Bug == "no-sync"
 )
 
 // chosen reads the choice. A name that is not known would make a test pass that
