@@ -1,6 +1,8 @@
 package tracker
 
 import (
+	"math/bits"
+
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
 )
@@ -8,52 +10,97 @@ import (
 const (
 	// touchBlock is how many flows are looked up together: a cache miss that
 	// is waited for costs 150 ns and more, one that overlaps with others 14 ns.
-	touchBlock = 256
-	// applyBlock is how many rows the shard's lock is held for.
+	touchBlock = 128
+	// applyBlock is how many rows the worker's lock is held for.
 	applyBlock = 256
 )
 
+// seen is what a worker knows of a flow of the batch.
+type seen struct {
+	hash  uint64 // in the index of its shard
+	hot   *hot   // nil if there was no connection yet
+	slot  uint32 // of hot
+	shard uint16
+	side  uint8 // 1 if the tuple's source is the key's B side
+}
+
+// counting returns the numbers from 0 to n - 1.
+func (w *worker) counting(n int) []uint16 {
+	for i := len(w.numbers); i < n; i++ {
+		w.numbers = append(w.numbers, uint16(i))
+	}
+	return w.numbers[:n]
+}
+
+// flowsOf and rowsOf return the numbers of what a batch has for a worker.
+func (j *job) flowsOf(w *worker) []uint16 {
+	if len(j.t.workers) > 1 {
+		return j.flowAt[w.id]
+	}
+	return w.counting(len(j.b.Flows))
+}
+
+func (j *job) rowsOf(w *worker) []uint16 {
+	if len(j.t.workers) > 1 {
+		return j.rowAt[w.id]
+	}
+	return w.counting(len(j.b.Flow))
+}
+
 // apply applies the worker's part of a batch, row by row over all its shards.
 func (w *worker) apply(j *job) {
-	for _, s := range w.shards {
-		from, to := j.flowStarts.of(int(s.id))
-		flows, found := j.flows[from:to], j.found[from:to]
-		for i := 0; i < len(flows); i += touchBlock {
-			end := min(i+touchBlock, len(flows))
-			s.touch(flows[i:end], found[i:end]) // no lock: it only reads what only we write
+	w.batches++
+	w.flows = resize(w.flows, len(j.b.Flows))
+	removed := w.removed
+	rows, flows, prints := j.rowsOf(w), j.flowsOf(w), j.prints
+	for len(rows) > 0 {
+		block := rows[:min(len(rows), applyBlock)]
+		rows = rows[len(block):]
+		last := uint32(0)
+		for _, row := range block {
+			last = max(last, j.b.Flow[row]>>1)
 		}
+		for len(flows) > 0 && uint32(flows[0]) <= last {
+			n := min(len(flows), touchBlock)
+			w.touch(j, flows[:n]) // no lock: it only reads what only we write
+			flows = flows[n:]
+		}
+		w.mu.Lock()
+		for len(block) > 0 {
+			block = block[w.applyFast(j, block, prints, removed):]
+			if len(block) > 0 {
+				prints = w.applyRow(j, int(block[0]), prints, removed)
+				block = block[1:]
+			}
+		}
+		if w.part != nil && w.part.full() {
+			w.announce(j)
+		}
+		w.mu.Unlock() // for as long as it takes to look up the next flows
 	}
-	from, to := j.rowStarts.of(int(w.id))
-	rows := j.rows[from:to]
-	from, to = j.printStarts.of(int(w.id))
-	prints := j.prints[from:to]
+	for ; len(flows) > 0; flows = flows[min(len(flows), touchBlock):] {
+		w.touch(j, flows[:min(len(flows), touchBlock)])
+	}
+	w.finish(j, prints)
+}
 
+// finish does what there is to do behind the rows of a batch.
+func (w *worker) finish(j *job, prints []print) {
 	w.mu.Lock()
-	for i := range rows {
-		r := &rows[i]
-		s := w.t.shards[r.shard]
-		w.order = uint64(r.index)
-		slot := s.packet(j, s.net(j.network), r)
-		for len(prints) > 0 && prints[0].row == uint32(r.index) {
-			s.fingerprintOfRow(j, slot, r, &prints[0])
-			prints = prints[1:]
-		}
-		if i%applyBlock == applyBlock-1 {
-			w.yield(j)
-		}
-	}
 	for _, s := range w.shards {
-		if s.concerned(j) {
+		if s.batch == w.batches {
 			net := s.net(j.network)
 			net.clock = max(net.clock, j.endClock)
 		}
 	}
-	for i := range prints {
-		w.order = orderUnplaced + uint64(prints[i].index)
-		w.t.shards[prints[i].shard].fingerprintOfNone(j, &prints[i])
+	for _, p := range prints {
+		if f := j.b.Fingerprints[p.index].Flow; p.row == noRow && w.owns(j, f) {
+			w.order = orderUnplaced + uint64(p.index)
+			w.fingerprintOfNone(j, &w.flows[f], p)
+		}
 	}
 	for _, s := range w.shards {
-		if s.concerned(j) {
+		if s.batch == w.batches {
 			w.order = orderShards + uint64(s.id)
 			s.sweepPassed(j)
 			s.publish()
@@ -62,10 +109,76 @@ func (w *worker) apply(j *job) {
 	w.mu.Unlock()
 }
 
-// concerned reports whether the shard has a flow in the batch and has not
-// applied it before it was restored.
-func (s *shard) concerned(j *job) bool {
-	return !j.flowStarts.empty(int(s.id)) && s.appliedTo < j.entry.Position
+// owns reports whether a flow of the batch is of a shard of the worker.
+func (w *worker) owns(j *job, flow uint32) bool {
+	return len(j.t.workers) == 1 || j.t.shards[j.shardAt[flow]].worker == w
+}
+
+// applyRow applies one row and the fingerprints that its packet completed, the
+// first of prints that are the worker's and not of rows before. It returns the
+// others. It skips what a shard has applied before it was restored.
+func (w *worker) applyRow(j *job, row int, prints []print, removed uint64) []print {
+	f := &w.flows[j.b.Flow[row]>>1]
+	s := j.t.shards[f.shard]
+	restored := s.appliedTo >= j.entry.Position
+	w.order = uint64(row)
+	if !restored {
+		s.packet(j, row, f, removed)
+	}
+	for len(prints) > 0 && prints[0].row <= uint32(row) {
+		if prints[0].row == uint32(row) && !restored {
+			s.fingerprintOfRow(j, row, f, prints[0])
+		}
+		prints = prints[1:]
+	}
+	return prints
+}
+
+// applyFast applies rows as long as they are of the common sort: a packet, on
+// time and in order, without a fingerprint, of an established connection that
+// one probe sees and that goes on. It returns how many there were. What it does
+// is what applyRow would do.
+func (w *worker) applyFast(j *job, rows []uint16, prints []print, removed uint64) int {
+	b := j.b
+	if len(b.RunPackets) > 0 || len(j.rowClocks) > 0 || w.removed != removed {
+		return 0
+	}
+	next := uint32(noRow)
+	if len(prints) > 0 {
+		next = prints[0].row
+	}
+	refs := b.Flow
+	times, lengths, flags := b.Time[:len(refs)], b.WireLength[:len(refs)], b.TCPFlags[:len(refs)]
+	flows, shards, origin := w.flows, j.t.shards, j.origin
+	timeouts := &w.shards[0].timeouts
+	tcp, udp := timeouts[classEstablished], timeouts[classUDP]
+	for i, row := range rows {
+		ref := refs[row]
+		f := &flows[ref>>1]
+		h := f.hot
+		if h == nil || h.pair != origin || h.state&(slow|phaseMask) != phaseEstablished ||
+			flags[row]&(flow.SYN|flow.FIN|flow.RST) != 0 || uint32(row) >= next {
+			return i
+		}
+		timeout := tcp
+		if h.proto() != flow.TCP {
+			timeout = udp
+		}
+		at, last := times[row], h.lastSeen
+		if at < last || at > j.latest || max(j.floor, at)-last > timeout {
+			return i
+		}
+		side := (ref ^ uint32(f.side)) & 1
+		packets, bytes := h.packets[side]+1, h.bytes[side]+lengths[row]
+		if packets == 0 || bytes < lengths[row] {
+			return i
+		}
+		h.packets[side], h.bytes[side], h.lastSeen = packets, bytes, at
+		t := &shards[f.shard].tally
+		t.packets++
+		t.bytes += uint64(lengths[row])
+	}
+	return len(rows)
 }
 
 // sweepPassed evicts what lies in buckets that the clock of the batch's network
@@ -80,34 +193,78 @@ func (s *shard) sweepPassed(j *job) {
 	}
 }
 
-// touch finds where the connections of flows may lie. It goes over the flows
-// several times, so that in each pass cache misses overlap.
-func (s *shard) touch(flows []keyIn, in []found) {
-	var homes, slots [touchBlock]uint32
-	for i := range flows {
-		in[i].hash = s.hash(&flows[i])
-		homes[i] = uint32(s.index.home(in[i].hash))
+// touch looks up the connections of flows. It goes over them several times, so
+// that in each pass cache misses overlap.
+func (w *worker) touch(j *job, list []uint16) {
+	var keys [touchBlock]keyIn
+	var buckets [touchBlock]*bucket
+	tuples, flows, shards, routed := j.b.Flows, w.flows, j.t.shards, len(j.t.workers) > 1
+	secret, label := &j.t.secret, &j.label
+	network := uint64(j.network) << networkShift
+	for i, at := range list {
+		k, f := &keys[i%touchBlock], &flows[at]
+		f.side = uint8(k.putTuple(&tuples[at], 0))
+		if routed {
+			f.shard = j.shardAt[at]
+		} else {
+			hi, _ := bits.Mul64(label.hash(k), uint64(len(shards)))
+			f.shard = uint16(hi)
+		}
+		k.ends |= network
+		f.hash = secret.hash(k)
+		index := shards[f.shard].index
+		buckets[i%touchBlock] = &index[index.home(f.hash)]
 	}
 	var sum uint32
-	for _, home := range homes[:len(flows)] {
-		sum += uint32(s.index[home].lanes[0])
+	for _, b := range buckets[:len(list)] {
+		sum += uint32(b.lanes[0])
 	}
+	for i, at := range list {
+		f := &flows[at]
+		f.hot, f.slot = nil, buckets[i%touchBlock].candidate(f.hash)
+		if f.slot != 0 {
+			f.hot = shards[f.shard].hot(f.slot)
+		}
+	}
+	for _, at := range list {
+		if h := flows[at].hot; h != nil {
+			sum += uint32(h.state)
+		}
+	}
+	w.touched += sum
 	unknown := 0
-	for i := range in {
-		slot := s.index[homes[i]].candidate(in[i].hash)
-		in[i].slot, slots[i] = slot, slot
-		if slot == 0 {
+	for i, at := range list {
+		f, k := &flows[at], &keys[i%touchBlock]
+		s := shards[f.shard]
+		if s.appliedTo >= j.entry.Position {
+			f.hot = nil
+			continue
+		}
+		s.batch = w.batches
+		if h := f.hot; h != nil && h.holds(k) && h.pair == j.origin {
+			continue
+		}
+		if f.slot = s.find(f.hash, k, j.names.pairs); f.slot == 0 {
+			f.hot = nil
+			s.unknown++
 			unknown++
+			continue
 		}
+		f.hot = s.hot(f.slot)
 	}
-	if s.fresh > 1 { // else there is no slot 0 to read
-		for _, slot := range slots[:len(flows)] {
-			sum += uint32(s.hot(slot).state)
+	if unknown > 0 {
+		w.touchVictims()
+	}
+}
+
+// touchVictims does so with the connections that have to go if all unknown flows
+// open new ones.
+func (w *worker) touchVictims() {
+	for _, s := range w.shards {
+		if n := s.live + s.unknown - s.maxLive; s.unknown > 0 && n > 0 {
+			s.touchVictims(n)
 		}
-	}
-	s.touched += sum
-	if n := s.live + unknown - s.maxLive; n > 0 {
-		s.touchVictims(n)
+		s.unknown = 0
 	}
 }
 
@@ -123,42 +280,53 @@ type packet struct {
 }
 
 // complete fills in p from a row.
-func (p *packet) complete(r *row, j *job) {
-	*p = packet{
-		first: r.first, last: r.first, clock: r.clock, packets: 1, bytes: r.bytes, flags: r.flags,
-		side: uint8(r.flow & 1), future: r.marks&markFuture != 0,
+func (p *packet) complete(j *job, row int, f *seen) {
+	b := j.b
+	p.first, p.packets, p.bytes, p.flags = b.Time[row], 1, b.WireLength[row], b.TCPFlags[row]
+	p.last, p.side = p.first, uint8(b.Flow[row]&1)^f.side
+	if len(b.RunPackets) > 0 {
+		p.packets = b.RunPackets[row]
+		p.last += int64(b.RunSpan[row])
 	}
-	if r.marks&markRun != 0 {
-		p.packets = j.b.RunPackets[r.index]
-		p.last += int64(j.b.RunSpan[r.index])
+	p.future = p.last > j.latest
+	p.clock = max(j.floor, p.last)
+	if len(j.rowClocks) > 0 {
+		p.clock = j.rowClocks[row]
 	}
 }
 
-// packet applies one row and returns the slot of its connection.
-func (s *shard) packet(j *job, net *shardNet, r *row) uint32 {
+// packet applies one row, of flow f. removed is what worker.removed was when the
+// flows of the batch were looked up.
+func (s *shard) packet(j *job, row int, f *seen, removed uint64) {
 	var p packet
-	p.complete(r, j)
-	k, f := &j.flows[r.flow>>1], &j.found[r.flow>>1]
-	net.clock = p.clock
+	p.complete(j, row, f)
+	s.net(j.network).clock = p.clock
 	s.tally.packets += uint64(p.packets)
 	s.tally.bytes += uint64(p.bytes)
 
-	slot := f.slot
-	if slot == 0 || !s.hot(slot).is(k, j.names.pairs) {
-		slot = s.find(f.hash, k, j.names.pairs)
-	}
-	if slot != 0 {
-		if h := s.hot(slot); !s.ended(j, slot, h, &p) {
-			f.slot = slot
-			s.update(j, slot, h, &p)
-			return slot
+	flow := j.b.Flow[row] >> 1
+	var k keyIn
+	if f.hot == nil || s.worker.removed != removed {
+		k.putTuple(&j.b.Flows[flow], j.network)
+		if f.hot == nil || !f.hot.is(&k, j.names.pairs) {
+			f.hot = nil
+			if f.slot = s.find(f.hash, &k, j.names.pairs); f.slot != 0 {
+				f.hot = s.hot(f.slot)
+			}
 		}
 	}
-	slot, h := s.add(j, k, f.hash, &p)
-	f.slot = slot
+	if f.hot != nil {
+		if !s.ended(j, f.slot, f.hot, &p) {
+			s.update(j, f.slot, f.hot, &p)
+			return
+		}
+		k.putTuple(&j.b.Flows[flow], j.network)
+	}
+	slot, h := s.add(j, &k, f.hash, &p)
+	f.slot, f.hot = slot, h
 	h.advance(&p, false)
 	if s.worker.events {
-		s.worker.opened(s.subject(slot, h, r.flow>>1), &p, r)
+		s.worker.opened(s.subject(slot, h, flow), &p, row)
 	}
 	c := h.class()
 	activity := p.last
@@ -168,7 +336,6 @@ func (s *shard) packet(j *job, net *shardNet, r *row) uint32 {
 		s.countOff(&p)
 	}
 	s.list(slot, j.network, c, activity)
-	return slot
 }
 
 // ended reports whether the packet finds its connection at its end, and has
@@ -302,23 +469,29 @@ func (h *hot) advance(p *packet, bothSeen bool) {
 }
 
 // fingerprintOfRow records a fingerprint that the packet of a row completed.
-func (s *shard) fingerprintOfRow(j *job, slot uint32, r *row, f *print) {
+func (s *shard) fingerprintOfRow(j *job, row int, f *seen, at print) {
 	var p packet
-	p.complete(r, j)
-	e := &j.b.Fingerprints[f.index]
+	p.complete(j, row, f)
+	e := &j.b.Fingerprints[at.index]
 	if e.Type == ja4.TypeJA4 || e.Type == ja4.TypeJA4H {
-		s.hot(slot).state.initiate(p.side, byHello)
+		s.hot(f.slot).state.initiate(p.side, byHello)
 	}
-	s.record(j, slot, f, p.last)
+	s.record(j, f.slot, &at, p.last)
 }
 
 // fingerprintOfNone records a fingerprint that no packet of the batch
 // completed, at the newest packet of its connection so far.
-func (s *shard) fingerprintOfNone(j *job, f *print) {
-	slot := s.find(j.found[f.flow].hash, &j.flows[f.flow], j.names.pairs)
+func (w *worker) fingerprintOfNone(j *job, f *seen, at print) {
+	s := j.t.shards[f.shard]
+	if s.appliedTo >= j.entry.Position {
+		return
+	}
+	var k keyIn
+	k.putTuple(&j.b.Flows[j.b.Fingerprints[at.index].Flow], j.network)
+	slot := s.find(f.hash, &k, j.names.pairs)
 	if slot == 0 || s.expired(slot, j.network) {
 		s.tally.orphaned++
 		return
 	}
-	s.record(j, slot, f, s.hot(slot).lastSeen)
+	s.record(j, slot, &at, s.hot(slot).lastSeen)
 }

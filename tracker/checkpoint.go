@@ -115,7 +115,7 @@ func (i *images) take(s *shard) *ShardImage {
 	chunks, cells := len(s.chunks), len(s.cells.chunks)
 	s.worker.mu.Unlock()
 	for len(image.shard.chunks) < chunks {
-		image.shard.chunks = append(image.shard.chunks, new(chunk))
+		image.shard.addChunk(new(chunk))
 	}
 	for len(image.shard.cells.chunks) < cells {
 		image.shard.cells.chunks = append(image.shard.cells.chunks, new([chunkCells]cell))
@@ -138,7 +138,7 @@ func (c *shard) copyFrom(s *shard) {
 	c.opened, c.evicted, c.tally = s.opened, s.evicted, s.tally
 	for i, from := range s.chunks {
 		if i == len(c.chunks) {
-			c.chunks = append(c.chunks, new(chunk))
+			c.addChunk(new(chunk))
 		}
 		*c.chunks[i] = *from
 	}

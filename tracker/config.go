@@ -35,8 +35,10 @@ type Config struct {
 	// that is to be replayed.
 	Shards int
 	// Workers is the number of goroutines that Run starts; each owns the
-	// next ones of the shards, as many as the others. 0 is GOMAXPROCS; more
-	// than Shards is refused. It has no effect on results.
+	// next ones of the shards, as many as the others. 0 is half of GOMAXPROCS,
+	// since whoever makes the batches is as busy; a single one needs the least
+	// processor time, for nothing passes between caches. More than Shards is
+	// refused. It has no effect on results.
 	Workers int
 
 	// MaxConnections bounds the live connections; 0 is 1,000,000. A shard
@@ -84,10 +86,8 @@ type Config struct {
 	OnEvict func(shard int, e *Eviction)
 	// OnOutput is called with all that the entries of the log led to, in the
 	// order of the log, by one goroutine of Run; see Output for the order within
-	// an entry. It may block: then workers wait, and in the end Submit; but once
-	// the ctx of Run ends it must return, for Run waits for it. It must not call
-	// what waits for a place: Submit, Tick, Flush, Observe, Sync, SaveShard. Nil
-	// is allowed.
+	// an entry. It may block: then workers wait, and in the end Submit. It must
+	// not call Submit, Tick, Flush or Observe. Nil is allowed.
 	OnOutput func(o *Output)
 	// Encode appends e in the form that Departure.Body is to have to dst and
 	// returns it; it is called for OnOutput only, by workers, concurrently, with
@@ -149,7 +149,7 @@ func (c Config) withDefaults() Config {
 		c.Shards = min(c.Shards, max(1, int(c.MaxMemoryBytes/(4*minShardMemoryBytes))))
 	}
 	if c.Workers == 0 {
-		c.Workers = min(runtime.GOMAXPROCS(0), max(1, c.Shards))
+		c.Workers = min((runtime.GOMAXPROCS(0)+1)/2, max(1, c.Shards))
 	}
 	orDefault(&c.LiveHold, 300*time.Millisecond)
 	orDefault(&c.ReplayHold, time.Minute)

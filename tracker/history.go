@@ -27,7 +27,7 @@ func (s *shard) record(j *job, slot uint32, f *print, seenAt int64) {
 	num := min(s.packetNum(slot, j.origin), packetNumMask)
 	before, recorded := s.addEvent(j, slot, uint8(e.Type), e.Value, seenAt, num)
 	if recorded && s.worker.events {
-		s.worker.printed(s.subject(slot, s.hot(slot), f.flow), s.printed(slot, f.index, seenAt, num, before))
+		s.worker.printed(s.subject(slot, s.hot(slot), e.Flow), s.printed(slot, f.index, seenAt, num, before))
 	}
 	if e.Raw != "" {
 		s.addEvent(j, slot, uint8(e.Type)|rawType, e.Raw, seenAt, num)

@@ -18,8 +18,8 @@ const (
 )
 
 // job is one entry of the log on its way through the workers to the merging
-// goroutine. All workers concerned share it; each reads what Submit has prepared
-// and writes only to the flows whose shards it owns.
+// goroutine. All workers concerned share it; each reads what Submit has prepared,
+// and changes nothing.
 type job struct {
 	t     *Tracker
 	kind  jobKind
@@ -27,18 +27,21 @@ type job struct {
 	names *names
 	to    []int // the workers concerned, rising
 
-	// Of a batch: the flows of a shard lie together, in the order of the batch;
-	// so do the rows of a worker, and its fingerprints, but in the order of their
-	// rows. Workers write to found alone, each to that of its shards' flows.
-	b                      *flow.Batch
-	origin, network        uint16
-	endClock               int64
-	flows                  []keyIn
-	found                  []found
-	rows                   []row
-	prints                 []print
-	flowStarts             ranges // by shard
-	rowStarts, printStarts ranges // by worker
+	// Of a batch. Workers only read it.
+	b               *flow.Batch
+	origin, network uint16
+	label           secret // of the network
+	prints          []print
+	// If there are several workers: the shard of each flow, and for each worker
+	// the numbers of its flows and rows, rising.
+	shardAt       []uint16
+	flowAt, rowAt [][]uint16
+	// The network's clock at a row is that in rowClocks or, if that is empty, the
+	// time of the row, at least floor; endClock is the clock behind all rows.
+	rowClocks       []int64
+	floor, endClock int64
+	// latest is the time beyond which a packet is from the future.
+	latest int64
 
 	// Of a tick and a flush: the clock of each network.
 	clocks []int64
@@ -53,45 +56,20 @@ type job struct {
 	doneN func(n int)
 }
 
-// found is where a worker found the connection of a flow.
-type found struct {
-	hash uint64 // in the shard's index
-	slot uint32 // 0: nowhere yet; any other may have changed hands
-}
-
-// row is a row of a batch on its way to its worker. It is small, since it goes
-// from one processor's cache to another's.
-type row struct {
-	first int64
-	clock int64 // the network's, at this row
-	bytes uint32
-	flow  uint32 // index into job.flows<<1, plus 1 if the key's B side sent it
-	shard uint16
-	index uint16 // in the batch
-	flags uint8
-	marks uint8
-}
-
-// Marks of a row.
-const (
-	markRun    uint8 = 1 << iota // its packets and span are in the batch
-	markFuture                   // more than 24 h ahead of the log in a live session
-)
-
-// print is a fingerprint of a batch on its way to its worker.
+// print is a fingerprint of a batch, in the order of rows.
 type print struct {
 	index uint32 // in the batch
-	flow  uint32 // index into job.flows
-	row   uint32 // index in the batch; the largest number if it is of none
-	shard uint16
+	row   uint32 // index in the batch; noRow if it is of none
 }
+
+const noRow = 1<<32 - 1
 
 // keepRows bounds the batches whose jobs are kept for reuse, so that one giant
 // does not stay for good.
 const keepRows = 16384
 
 func (j *job) recycle(pool *sync.Pool) {
-	if cap(j.rows) > keepRows || cap(j.flows) > keepRows || cap(j.prints) > keepRows {
+	if cap(j.rowClocks) > keepRows || cap(j.shardAt) > keepRows || cap(j.prints) > keepRows {
 		return
 	}
 	j.names, j.b, j.image, j.done, j.doneN = nil, nil, nil, nil, nil

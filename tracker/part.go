@@ -48,7 +48,7 @@ const (
 // subject is the connection of an event.
 type subject struct {
 	number     uint64
-	slot, flow uint32 // flow is an index into job.flows
+	slot, flow uint32 // flow is an index into the batch's flows
 	shard      uint16
 	side       uint8 // of the initiator: 0 is the key's A side
 }
@@ -155,7 +155,7 @@ func (p *printed) event(e *Event, j *job) {
 
 // identify fills in what says which connection it is.
 func (s *subject) identify(e *Event, j *job) {
-	k := j.flows[s.flow].flowKey()
+	k, _ := j.b.Flows[s.flow].Key()
 	e.UID = makeUID(j.t.cfg.Epoch, s.shard, s.slot, s.number)
 	e.Key, e.Protocol = k, k.Protocol
 	e.Network = j.names.networks[j.network]

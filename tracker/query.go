@@ -16,7 +16,8 @@ func (t *Tracker) Get(key flow.Key, network string, d Detail, into *Snapshot) bo
 		return false
 	}
 	k := makeKeyIn(&key, n)
-	s := t.shards[t.shardOf(&k, t.labelSeed(cmp.Or(network, flow.DefaultNetwork)))]
+	label := t.labelSecret(cmp.Or(network, flow.DefaultNetwork))
+	s := t.shards[t.shardOf(&k, &label)]
 	hash := s.hash(&k)
 	s.worker.mu.Lock()
 	slot := s.find(hash, &k, t.names.Load().pairs)

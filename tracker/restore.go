@@ -184,7 +184,7 @@ type restorer struct {
 	t     *Tracker
 	s     *shard
 	names *names // those that the shard knew
-	seeds []uint64
+	seeds []secret
 	// values are the interned values by their place in the data.
 	values []uint32
 	// listed says which slots are in a wheel or on the free chain.
@@ -196,7 +196,7 @@ type restorer struct {
 func (r *restorer) shard() {
 	s := r.s
 	for _, n := range r.names.networks {
-		r.seeds = append(r.seeds, r.t.labelSeed(n))
+		r.seeds = append(r.seeds, r.t.labelSecret(n))
 	}
 	var was timeouts
 	for c := range was {
@@ -294,7 +294,7 @@ func (r *restorer) connection(slot uint32, seenBefore int64) int64 {
 	tu := flow.Tuple{Src: key.A, SrcPort: key.APort, Dst: key.B, DstPort: key.BPort, Protocol: key.Protocol}
 	canonical, _ := tu.Key()
 	r.want(canonical == key, "key %v is not canonical", key)
-	r.want(r.t.shardOf(&k, r.seeds[network]) == uint32(s.id), "%v belongs to another shard", key)
+	r.want(r.t.shardOf(&k, &r.seeds[network]) == uint32(s.id), "%v belongs to another shard", key)
 	hash := s.hash(&k)
 	r.want(r.err != nil || s.find(hash, &k, r.names.pairs) == 0, "%v is there twice", key)
 	if r.err != nil {

@@ -10,15 +10,17 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// labelSeed returns the seed for the keys of a network.
-func (t *Tracker) labelSeed(network string) uint64 {
-	return xxh3.HashStringSeed(network, t.cfg.HashSeed)
+// labelSecret returns the secret for the keys of a network.
+func (t *Tracker) labelSecret(network string) secret {
+	return newSecret(xxh3.HashStringSeed(network, t.cfg.HashSeed))
 }
 
 // shardOf returns the shard of key k. The result depends on nothing but key,
 // label, HashSeed and the number of shards.
-func (t *Tracker) shardOf(k *keyIn, labelSeed uint64) uint32 {
-	hi, _ := bits.Mul64(xxh3.HashSeed(k[:keyBytes], labelSeed), uint64(len(t.shards)))
+func (t *Tracker) shardOf(k *keyIn, label *secret) uint32 {
+	of := *k
+	of.ends &= keyEnds // the number of a network is not for good
+	hi, _ := bits.Mul64(label.hash(&of), uint64(len(t.shards)))
 	return uint32(hi)
 }
 
@@ -81,149 +83,85 @@ func checkBatch(b *flow.Batch) error {
 	return nil
 }
 
-// route fills in j for a batch that checkBatch has passed: flows by shard, rows
-// by worker, with the network's clock at each row, and fingerprints. It hashes
-// each flow once. Copying rows into the order in which a worker reads them costs
-// 5 ns each, and saves it the cache misses of picking them out of the batch.
+// route fills in j for a batch that checkBatch has passed. A single worker takes
+// all of it from the batch as it is: whoever hashes a flow should be the one who
+// looks it up, and what passes from one processor's cache to another's costs more
+// than the work.
 func (t *Tracker) route(j *job, logTime int64, o Origin, b *flow.Batch) {
 	j.b, j.origin, j.network = b, o.pair, j.names.pairs[o.pair].network
-	t.routeFlows(j)
-	t.routeRows(j, logTime, o.live)
-	t.routePrints(j)
+	j.label = t.labelSecret(j.names.networks[j.network])
+	t.routeClock(j, logTime, o.live)
+	j.sortPrints()
+	if len(t.workers) > 1 {
+		t.routeRows(j)
+	}
 }
 
-// routeFlows sorts the flows by shard: a counting sort, which keeps their
-// order. t.place tells where each went, t.workerAt whose it is. Flows of shards
-// that have applied the entry already, before they were restored, are nobody's.
-func (t *Tracker) routeFlows(j *job) {
+// routeRows lists for each worker its flows and its rows.
+func (t *Tracker) routeRows(j *job) {
+	for len(j.flowAt) < len(t.workers) {
+		j.flowAt, j.rowAt = append(j.flowAt, nil), append(j.rowAt, nil)
+	}
+	for w := range t.workers {
+		j.flowAt[w], j.rowAt[w] = j.flowAt[w][:0], j.rowAt[w][:0]
+	}
 	flows := j.b.Flows
-	seed := t.labelSeed(j.names.networks[j.network])
-	t.unsorted = resize(t.unsorted, len(flows))
-	t.shardAt = resize(t.shardAt, len(flows))
-	t.workerAt = resize(t.workerAt, len(flows))
-	t.place = resize(t.place, len(flows))
-	starts := j.flowStarts.begin(len(t.shards))
+	j.shardAt = resize(j.shardAt, len(flows))
+	var k keyIn
 	for i := range flows {
-		k := &t.unsorted[i]
-		t.place[i] = 0
-		if k.putTuple(&flows[i], j.network) {
-			t.place[i] = 1
-		}
-		shard := t.shardOf(k, seed)
-		t.shardAt[i] = uint16(shard)
-		t.workerAt[i] = t.shards[shard].worker.id
-		if t.shards[shard].appliedTo >= j.entry.Position {
-			t.workerAt[i] = uint16(len(t.workers))
-		}
-		starts[shard]++
+		k.putTuple(&flows[i], 0)
+		shard := t.shardOf(&k, &j.label)
+		w := t.shards[shard].worker.id
+		j.shardAt[i] = uint16(shard)
+		j.flowAt[w] = append(j.flowAt[w], uint16(i))
 	}
-	j.flowStarts.sum()
-	j.flows = resize(j.flows, len(flows))
-	j.found = resize(j.found, len(flows))
-	for i := range flows {
-		at := &starts[t.shardAt[i]]
-		j.flows[*at] = t.unsorted[i]
-		t.place[i] |= *at << 1
-		*at++
+	for i, ref := range j.b.Flow {
+		w := t.shards[j.shardAt[ref>>1]].worker.id
+		j.rowAt[w] = append(j.rowAt[w], uint16(i))
 	}
-	j.flowStarts.end()
 }
 
-// routeRows sorts the rows by worker and moves the network's clock through them
-// in the order of the batch.
-func (t *Tracker) routeRows(j *job, logTime int64, live bool) {
-	b := j.b
-	starts := j.rowStarts.begin(len(t.workers) + 1)
-	for _, ref := range b.Flow {
-		starts[t.workerAt[ref>>1]]++
-	}
-	j.rowStarts.sum()
-	j.rows = resize(j.rows, len(b.Flow))
-	c := &t.clocks[j.network]
-	c.reach(logTime)
+// routeClock moves the network's clock through the rows. Where their times rise,
+// as they mostly do, a worker can tell the clock at a row by the time of the row.
+func (t *Tracker) routeClock(j *job, logTime int64, live bool) {
+	b, c := j.b, &t.clocks[j.network]
 	hold, latest := int64(t.cfg.ReplayHold), int64(maxTime)
 	if live {
 		hold, latest = int64(t.cfg.LiveHold), logTime+future
 	}
-	runs := len(b.RunPackets) > 0
-	for i, ref := range b.Flow {
-		last, marks := b.Time[i], uint8(0)
-		if runs {
-			last += int64(b.RunSpan[i])
-			marks = markRun
+	j.floor, j.latest, j.rowClocks = c.reach(logTime), latest, j.rowClocks[:0]
+	n, runs := len(b.Time), len(b.RunPackets) > 0
+	switch {
+	case n == 0:
+	case !runs && b.Time[n-1] <= latest && slices.IsSorted(b.Time):
+		c.packet(b.Time[n-1], logTime, hold)
+	default:
+		j.rowClocks = resize(j.rowClocks, n)
+		for i, last := range b.Time {
+			if runs {
+				last += int64(b.RunSpan[i])
+			}
+			if last > latest {
+				j.rowClocks[i] = c.ahead(logTime)
+			} else {
+				j.rowClocks[i] = c.packet(last, logTime, hold)
+			}
 		}
-		var clock int64
-		if last > latest {
-			marks |= markFuture
-			clock = c.ahead(logTime)
-		} else {
-			clock = c.packet(last, logTime, hold)
-		}
-		at := &starts[t.workerAt[ref>>1]]
-		j.rows[*at] = row{
-			first: b.Time[i], clock: clock, bytes: b.WireLength[i], flow: t.place[ref>>1] ^ ref&1,
-			shard: t.shardAt[ref>>1], index: uint16(i), flags: b.TCPFlags[i], marks: marks,
-		}
-		*at++
 	}
-	j.rowStarts.end()
 	j.endClock = c.now
 }
 
-// routePrints sorts the fingerprints by worker, then by row, those without a row
-// last.
-func (t *Tracker) routePrints(j *job) {
+// sortPrints lists the fingerprints by row, those without a row last.
+func (j *job) sortPrints() {
 	prints := j.b.Fingerprints
-	starts := j.printStarts.begin(len(t.workers) + 1)
 	j.prints = resize(j.prints, len(prints))
-	if len(prints) == 0 {
-		return
-	}
+	sorted, last := true, uint32(0)
 	for i := range prints {
-		starts[t.workerAt[prints[i].Flow]]++
+		row := prints[i].Row - 1 // noRow if there is none
+		j.prints[i] = print{index: uint32(i), row: row}
+		sorted, last = sorted && row >= last, row
 	}
-	j.printStarts.sum()
-	for i := range prints {
-		f := prints[i].Flow
-		at := &starts[t.workerAt[f]]
-		j.prints[*at] = print{index: uint32(i), flow: t.place[f] >> 1, row: prints[i].Row - 1, shard: t.shardAt[f]}
-		*at++
-	}
-	j.printStarts.end()
-	for w := range t.workers {
-		from, to := j.printStarts.of(w)
-		slices.SortStableFunc(j.prints[from:to], func(a, b print) int { return cmp.Compare(a.row, b.row) })
+	if !sorted {
+		slices.SortStableFunc(j.prints, func(a, b print) int { return cmp.Compare(a.row, b.row) })
 	}
 }
-
-// ranges says which part of something sorted belongs to which shard, or to which
-// worker. It is made by a counting sort: begin, count, sum, then each count is the place of the
-// next one and is moved on when it is filled, end.
-type ranges []uint32
-
-// begin returns n zero counts.
-func (r *ranges) begin(n int) []uint32 {
-	*r = resize(*r, n+1)
-	clear(*r)
-	return (*r)[:n]
-}
-
-// sum turns counts into starts.
-func (r ranges) sum() {
-	var sum uint32
-	for i, n := range r {
-		r[i] = sum
-		sum += n
-	}
-}
-
-// end turns the places behind the last ones into starts again.
-func (r ranges) end() {
-	copy(r[1:], r)
-	r[0] = 0
-}
-
-// of returns the part of number i.
-func (r ranges) of(i int) (from, to uint32) { return r[i], r[i+1] }
-
-func (r ranges) empty(i int) bool { return r[i] == r[i+1] }

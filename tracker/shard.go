@@ -10,20 +10,29 @@ type shard struct {
 	id       uint16
 	epoch    uint32
 	timeouts timeouts
-	seed     maphash.Seed // of the index; per process, decides nothing that can be seen
-	worker   *worker      // who owns it
+	secret   *secret // of the index
+	worker   *worker // who owns it
 	// appliedTo is the position of the last entry that is in what the shard was
 	// restored from: it is not applied again.
 	appliedTo uint64
+	// batch is the number of the worker's last batch that had a flow for the
+	// shard, unknown how many of them had no connection.
+	batch   uint64
+	unknown int
 
 	// The worker's mu guards everything below but counts. The worker holds it
 	// while it changes the shard, queries hold it while they read.
 
 	index  index
 	chunks []*chunk
-	free   uint32 // chain of free slots
-	fresh  uint32 // first slot never used
-	live   int
+	// hots and metas are the parts of chunks. An element of a slice has no pointer
+	// on its way that has to be looked at, as one of an array in a struct has: that
+	// is a cache miss less for each connection that is not in the cache.
+	hots  [][]hot
+	metas [][]meta
+	free  uint32 // chain of free slots
+	fresh uint32 // first slot never used
+	live  int
 	// maxLive is the shard's part of MaxConnections, or less if memory says so.
 	maxLive int
 	opened  uint64
@@ -55,9 +64,9 @@ type shardNet struct {
 	rings [numClasses]*ring
 }
 
-func newShard(id int, c *Config, maxLive int, maxBytes int64) *shard {
+func newShard(id int, c *Config, secret *secret, maxLive int, maxBytes int64) *shard {
 	s := &shard{
-		id: uint16(id), epoch: c.Epoch, timeouts: newTimeouts(c.Timeouts), seed: maphash.MakeSeed(),
+		id: uint16(id), epoch: c.Epoch, timeouts: newTimeouts(c.Timeouts), secret: secret,
 		fresh: 1, maxLive: maxLive,
 	}
 	s.index = newIndex(maxLive)
@@ -91,22 +100,15 @@ func connectionsIn(n int64) int64 {
 }
 
 func (s *shard) hot(slot uint32) *hot {
-	return &s.chunks[slot/chunkSlots].hot[slot%chunkSlots]
+	return &s.hots[slot/chunkSlots][slot%chunkSlots]
 }
 
 func (s *shard) meta(slot uint32) *meta {
-	return &s.chunks[slot/chunkSlots].meta[slot%chunkSlots]
+	return &s.metas[slot/chunkSlots][slot%chunkSlots]
 }
 
-// hashed is set in every hash, so that 0 can stand for none; the bit matters
-// to neither bucket nor tag.
-const hashed = 1 << 16
-
-// hash returns the index hash of a key. It is keyed per process, so nobody can
-// choose addresses that meet in one bucket.
-func (s *shard) hash(k *keyIn) uint64 {
-	return maphash.Bytes(s.seed, k[:hashedBytes]) | hashed
-}
+// hash returns the index hash of a key.
+func (s *shard) hash(k *keyIn) uint64 { return s.secret.hash(k) }
 
 // find returns the slot of k, 0 if there is none.
 func (s *shard) find(hash uint64, k *keyIn, pairs []pair) uint32 {
@@ -130,7 +132,7 @@ func (s *shard) find(hash uint64, k *keyIn, pairs []pair) uint32 {
 
 // is reports whether the record is the live connection of k.
 func (h *hot) is(k *keyIn, pairs []pair) bool {
-	return h.key == *k.key() && h.pair != freePair && pairs[h.pair].network == k.network()
+	return h.holds(k) && h.pair != freePair && pairs[h.pair].network == k.network()
 }
 
 // net returns what the shard knows of network n.
@@ -210,7 +212,9 @@ func (s *shard) add(j *job, k *keyIn, hash uint64, p *packet) (uint32, *hot) {
 	s.live++
 	s.opened++
 	h, m := s.hot(slot), s.meta(slot)
-	*h = hot{key: *k.key(), state: state(p.side), pair: j.origin, lastSeen: p.last}
+	k.store(&h.key)
+	h.state, h.pair, h.lastSeen = state(p.side), j.origin, p.last
+	h.packets, h.bytes = [2]uint32{}, [2]uint32{}
 	h.packets[p.side&1], h.bytes[p.side&1] = p.packets, p.bytes
 	*m = meta{firstSeen: p.first, number: s.opened}
 	s.index.insert(hash, slot)
@@ -223,7 +227,12 @@ func (s *shard) grow() {
 	for i := range c.hot {
 		c.hot[i].pair = freePair
 	}
+	s.addChunk(c)
+}
+
+func (s *shard) addChunk(c *chunk) {
 	s.chunks = append(s.chunks, c)
+	s.hots, s.metas = append(s.hots, c.hot[:]), append(s.metas, c.meta[:])
 }
 
 // remove frees the slot of a connection, with all that hangs on it.
@@ -236,6 +245,7 @@ func (s *shard) remove(slot uint32, pairs []pair) {
 		*known = slotHash{slot, s.hash(&k)}
 	}
 	s.index.remove(known.hash, slot)
+	s.worker.removed++
 	known.slot = 0 // the next connection in this slot has another
 	s.unlist(slot, n)
 	s.dropCells(m)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 
@@ -30,6 +31,7 @@ type Tracker struct {
 	workers []*worker
 	names   atomic.Pointer[names]
 	labels  labels
+	secret  secret // of the indexes; of this process, decides nothing that can be seen
 	jobs    sync.Pool
 	images  images
 	// restoring guards the labels while shards are restored.
@@ -49,10 +51,6 @@ type Tracker struct {
 	position uint64     // the newest
 	// headNames is what the newest SaveHead knew.
 	headNames nameCounts
-	unsorted  []keyIn  // scratch, as all that follows
-	shardAt   []uint16 // of each flow
-	workerAt  []uint16 // of each flow
-	place     []uint32 // of each flow in job.flows<<1, plus 1 if it was turned
 }
 
 // New returns a Tracker that starts no goroutine: call Run.
@@ -72,6 +70,7 @@ func New(cfg Config) (*Tracker, error) {
 	}
 	t.names.Store(&names{networks: []string{flow.DefaultNetwork}, probes: []string{""}, pairs: []pair{{}}})
 	t.headNames = t.names.Load().counts()
+	t.secret = newSecret(rand.Uint64())
 	t.jobs.New = func() any { return new(job) }
 	n := int64(cfg.Shards)
 	share := cfg.MaxMemoryBytes / n
@@ -81,7 +80,7 @@ func New(cfg Config) (*Tracker, error) {
 		if i < cfg.MaxConnections%cfg.Shards {
 			live++
 		}
-		t.shards = append(t.shards, newShard(i, &t.cfg, min(live, most), share))
+		t.shards = append(t.shards, newShard(i, &t.cfg, &t.secret, min(live, most), share))
 	}
 	for i := range cfg.Workers {
 		w := newWorker(t, uint16(i))
@@ -115,8 +114,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 // been queued, not when it has been applied; then done, if not nil, is called
 // once by the merging goroutine, after OnEvict and OnOutput have had all that b
 // led to. The tracker reads b until done is called: do not change or reuse it
-// before. An empty batch is fine. Like OnOutput, done must not call what waits for
-// a place, as Submit does.
+// before. An empty batch is fine. Like OnOutput, done must not call Submit.
 //
 // Submit blocks while Config.QueueBatches entries are under way. If ctx ends
 // first it returns the cause; a malformed b is refused with ErrBatch; after Run
@@ -306,8 +304,10 @@ func (t *Tracker) send(j *job) {
 func (w *worker) concerned(j *job) bool {
 	switch j.kind {
 	case jobBatch:
-		first, last := w.shards[0], w.shards[len(w.shards)-1]
-		return j.flowStarts[first.id] != j.flowStarts[last.id+1]
+		if len(j.t.workers) == 1 {
+			return len(j.b.Flows) > 0
+		}
+		return len(j.flowAt[w.id]) > 0
 	case jobTick, jobFlush:
 		return true
 	case jobSave:

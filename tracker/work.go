@@ -26,6 +26,14 @@ type worker struct {
 
 	// The worker's own.
 
+	batches uint64   // applied so far
+	flows   []seen   // of the batch
+	numbers []uint16 // from 0 on, see counting
+	// removed counts connections that left its shards. As long as none does, what
+	// seen says holds.
+	removed uint64
+	touched uint32 // keeps the compiler from dropping loads that only warm the cache
+
 	order   uint64 // where in the entry it is
 	part    *part  // what it has to say so far; nil if nobody listens
 	parts   int    // that it has made
@@ -120,10 +128,10 @@ func (w *worker) leave(shard uint16, cells int) *Eviction {
 }
 
 // opened and printed note an event for the merging goroutine.
-func (w *worker) opened(of subject, k *packet, r *row) {
+func (w *worker) opened(of subject, k *packet, row int) {
 	p := w.part
 	p.items = append(p.items, item{order: w.order, at: uint32(len(p.opened)), kind: itemOpened})
-	p.opened = append(p.opened, opened{subject: of, sender: k.side, row: uint32(r.index)})
+	p.opened = append(p.opened, opened{subject: of, sender: k.side, row: uint32(row)})
 }
 
 func (w *worker) printed(of subject, e printed) {
