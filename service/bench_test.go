@@ -116,7 +116,7 @@ func BenchmarkRestart(b *testing.B) {
 				}
 			}
 			newest := c.finish(crash)
-			live := 0.0
+			live, begun := 0.0, cpuTime()
 			for b.Loop() {
 				b.StopTimer()
 				b.StartTimer()
@@ -134,6 +134,7 @@ func BenchmarkRestart(b *testing.B) {
 				<-ended
 				b.StartTimer()
 			}
+			b.ReportMetric((cpuTime()-begun).Seconds()/float64(b.N), "cpu-s/op")
 			b.ReportMetric(live, "connections")
 			b.ReportMetric(float64(newest.Bytes)/float64(newest.Connections), "checkpoint-B/connection")
 		})

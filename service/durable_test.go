@@ -393,11 +393,14 @@ func TestSmallLogGoesOn(t *testing.T) {
 	cfg.LogMaxBytes = 1 << 20
 	cfg.CheckpointEvery = time.Hour // only a log that fills up calls for one
 	r := newDiskRig(t, cfg)
-	const batches = 150
-	encoded, want := [][]byte{nil}, uint64(0)
+	const batches, rows = 200, 1500
+	rng := rand.New(rand.NewPCG(1, 1))
+	encoded, want := [][]byte{nil}, uint64(batches*rows)
 	for i := 1; i <= batches; i++ {
-		b := packets(uint64(i), time.Duration(i)*time.Millisecond, upTo(1000)...)
-		want += uint64(b.Rows())
+		b := packets(uint64(i), time.Duration(i)*time.Millisecond, upTo(100)...)
+		for b.Rows() < rows { // what cannot be compressed
+			b.AddPacket(uint32(rng.IntN(100)), false, epochStart+int64(i)*1e6+rng.Int64N(1e6), rng.Uint32N(1<<20), uint8(rng.Uint32()))
+		}
 		encoded = append(encoded, wire.AppendBatch(nil, b))
 	}
 	for acked, tries := uint64(0), 0; acked < batches; tries++ {
@@ -455,9 +458,24 @@ func TestDamagedCheckpointGoesBackOne(t *testing.T) {
 	if _, err := os.Stat(files[1] + ".damaged"); err != nil {
 		t.Errorf("the damaged one is not there to be looked at: %v", err)
 	}
+	// Behind two checkpoints more the log is no longer whole.
+	for range 2 {
+		if err := r.collector.checkpointer.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); r.collector.log.Stats().First == 1; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("log %+v: nothing was trimmed", r.collector.log.Stats())
+		}
+	}
 	r.crash()
 
+	if files, err = filepath.Glob(filepath.Join(cfg.DataDir, "checkpoints", "*.whorl")); err != nil || len(files) != 2 {
+		t.Fatalf("checkpoints %v, %v; want 2", files, err)
+	}
 	damage(files[0])
+	damage(files[1])
 	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

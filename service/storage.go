@@ -9,6 +9,7 @@ import (
 	"github.com/whorl-net/whorl/internal/feed"
 	"github.com/whorl-net/whorl/internal/jet"
 	"github.com/whorl-net/whorl/internal/log"
+	"github.com/whorl-net/whorl/internal/planted"
 )
 
 // feedMemoryBytes is what a feed on disk keeps in memory too, for those who
@@ -73,7 +74,7 @@ func onDisk(cfg *Config) (s *storage, err error) {
 	if s.folder, err = checkpoint.Open(s.dir.Checkpoints(), meta.Epoch); err != nil {
 		return s, err
 	}
-	if s.engine, err = jet.Start(jet.Config{Dir: s.dir.JetStream(), Logger: cfg.Logger}); err != nil {
+	if s.engine, err = jet.Start(jet.Config{Dir: s.dir.JetStream(), NoSync: planted.NoSync, Logger: cfg.Logger}); err != nil {
 		return s, err
 	}
 	records, err := s.engine.Open(ctx, log.Stream(cfg.LogMaxBytes))
