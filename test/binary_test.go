@@ -156,6 +156,11 @@ func startCollector(t testing.TB, args ...string) *collector {
 	return c
 }
 
+// onDisk are the flags of a collector with a data directory.
+func onDisk(t testing.TB) []string {
+	return []string{"--durability", "disk", "--data-dir", filepath.Join(t.TempDir(), "data")}
+}
+
 // stop ends the collector as an operator would, and expects it to obey.
 func (c *collector) stop(t testing.TB) {
 	t.Helper()

@@ -51,7 +51,7 @@ func drained(t *testing.T, c *collector) map[string][]string {
 }
 
 // The same capture gives the same evictions, whatever the number of shards, the
-// speed of the replay and the places where batches are cut.
+// speed of the replay, the places where batches are cut and where they are kept.
 func TestEvictionsDoNotDependOnSpeedShardsOrCuts(t *testing.T) {
 	files := []string{sample}
 	if dir := os.Getenv("WHORL_ORACLE"); dir != "" || exists("../../shared/oracle/captures") {
@@ -70,6 +70,7 @@ func TestEvictionsDoNotDependOnSpeedShardsOrCuts(t *testing.T) {
 				"1 shard":  {collector: []string{"--shards", "1"}},
 				"4 shards": {collector: []string{"--shards", "4"}},
 				"paced":    {collector: []string{"--shards", "64"}, probe: []string{"--speed", pace(f)}},
+				"on disk":  {collector: onDisk(t)},
 			} {
 				got := evictions(t, v.collector, v.probe, f)
 				if !reflect.DeepEqual(got, want) {

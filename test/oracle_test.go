@@ -81,6 +81,22 @@ func TestTotalsEqualTheReference(t *testing.T) {
 	compare(t, dir, "--totals", "--all-captures", filepath.Join(dir, "expected"), results)
 }
 
+// The same holds of a collector on disk that was stopped and started again
+// between the replay and the question.
+func TestTotalsEqualTheReferenceAfterARestart(t *testing.T) {
+	dir, results := oracle(t), t.TempDir()
+	for _, f := range captures(t, dir) {
+		args := append(onDisk(t), never...)
+		c := startCollector(t, args...)
+		must(t, "probe", "-r", f, "--collector", c.addr)
+		c.stop(t)
+		c = startCollector(t, args...)
+		write(t, filepath.Join(results, filepath.Base(f)+".jsonl"), must(t, "list", "-o", "jsonl", "--collector", c.addr))
+		c.stop(t)
+	}
+	compare(t, dir, "--totals", "--all-captures", filepath.Join(dir, "expected"), results)
+}
+
 // With JA4+ off nothing but JA4 comes out, and all of JA4 does.
 func TestSwitchLeavesJA4(t *testing.T) {
 	dir, results := oracle(t), t.TempDir()

@@ -65,6 +65,7 @@ func (w *worker) apply(j *job) {
 			w.touch(j, flows[:n]) // no lock: it only reads what only we write
 			flows = flows[n:]
 		}
+		w.touchVictims()
 		w.mu.Lock()
 		for len(block) > 0 {
 			block = block[w.applyFast(j, block, prints, removed):]
@@ -232,7 +233,6 @@ func (w *worker) touch(j *job, list []uint16) {
 		}
 	}
 	w.touched += sum
-	unknown := 0
 	for i, at := range list {
 		f, k := &flows[at], &keys[i%touchBlock]
 		s := shards[f.shard]
@@ -247,19 +247,20 @@ func (w *worker) touch(j *job, list []uint16) {
 		if f.slot = s.find(f.hash, k, j.names.pairs); f.slot == 0 {
 			f.hot = nil
 			s.unknown++
-			unknown++
+			w.unknown++
 			continue
 		}
 		f.hot = s.hot(f.slot)
 	}
-	if unknown > 0 {
-		w.touchVictims()
-	}
 }
 
-// touchVictims does so with the connections that have to go if all unknown flows
-// open new ones.
+// touchVictims does so with the connections that have to go if all flows looked
+// up since it was called last, and not found, open new ones.
 func (w *worker) touchVictims() {
+	if w.unknown == 0 {
+		return
+	}
+	w.unknown = 0
 	for _, s := range w.shards {
 		if n := s.live + s.unknown - s.maxLive; s.unknown > 0 && n > 0 {
 			s.touchVictims(n)

@@ -32,6 +32,7 @@ type worker struct {
 	// removed counts connections that left its shards. As long as none does, what
 	// seen says holds.
 	removed uint64
+	unknown int    // flows looked up and not found, see touchVictims
 	touched uint32 // keeps the compiler from dropping loads that only warm the cache
 
 	order   uint64 // where in the entry it is

@@ -207,6 +207,33 @@ func TestLostAnswer(t *testing.T) {
 	all(t, s, 20, 80)
 }
 
+// A message whose sync is not known to have succeeded counts only when its file
+// was written and synced again.
+func TestFoundMessageIsSynced(t *testing.T) {
+	srv := start(t, t.TempDir())
+	s := open(t, srv, StreamConfig{})
+	insist(t, s, 1, 4096)
+	if _, err := s.publish(t.Context(), srv.live, message(2, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	s.unsettled = true // as if the answer had been lost
+	dir := srv.cfg.Dir
+	srv.cfg.Dir = t.TempDir() // where no file of the stream can be synced
+	for range 2 {
+		if n, err := s.Append(t.Context(), message(2, 4096)); err == nil {
+			t.Fatalf("message %d counts without a sync", n)
+		}
+	}
+	srv.cfg.Dir = dir
+	if n, err := s.Append(t.Context(), message(2, 4096)); err != nil || n != 2 {
+		t.Fatal(n, err)
+	}
+	insist(t, s, 3, 4096)
+	all(t, s, 3, 4096)
+	srv.Stop()
+	all(t, open(t, start(t, dir), StreamConfig{}), 3, 4096)
+}
+
 // The engine is started again in the middle of it: readers and the writer go on.
 func TestRestartOfTheEngine(t *testing.T) {
 	srv := start(t, t.TempDir())

@@ -239,30 +239,6 @@ func writable(dir string) error {
 	return nil
 }
 
-// syncBlocks makes sure that what the files of a stream hold is on the disk.
-func (s *Server) syncBlocks(stream string) error {
-	if s.cfg.NoSync {
-		return nil
-	}
-	blocks, err := filepath.Glob(filepath.Join(s.cfg.Dir, "jetstream", "*", "streams", stream, "msgs", "*.blk"))
-	if err != nil {
-		return err
-	}
-	if len(blocks) == 0 {
-		return fmt.Errorf("sync stream %s: it has no files", stream)
-	}
-	for _, name := range blocks {
-		f, err := os.OpenFile(name, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return fmt.Errorf("sync stream %s: %w", stream, err)
-		}
-	}
-	return nil
-}
-
 // wait sleeps for d or until ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -53,9 +53,6 @@ type Record struct {
 // Lost reports whether r stands for batches that were given up.
 func (r *Record) Lost() bool { return r.Reason != "" }
 
-// size is what r takes in a segment.
-func (r *Record) size() int64 { return int64(recordHeader + len(r.Body) + len(r.Reason)) }
-
 func appendSegmentHeader(dst []byte, session [16]byte) []byte {
 	start := len(dst)
 	dst = append(dst, segmentMagic...)
