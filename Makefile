@@ -40,6 +40,11 @@ e2e: build .bin/grpcurl ## Run the binaries against each other, and grpcurl agai
 	WHORL_BIN=$(abspath $(BIN)) GRPCURL=$(abspath .bin/grpcurl) go test -count=1 -tags e2e ./test/...
 	go test -count=1 -run TestDamagedCaptures ./probe
 
+.PHONY: faults
+faults: build ## Break things around the binaries for half an hour, under load, and count (root: power cuts and full disks too)
+	go build -tags whorl_planted -trimpath -o $(BIN)-planted ./cmd/whorl
+	WHORL_FAULTS=long WHORL_BIN=$(abspath $(BIN)) WHORL_PLANTED_BIN=$(abspath $(BIN)-planted) go test -count=1 -v -timeout 90m -tags e2e ./test/faults
+
 .PHONY: lint
 lint: .bin/staticcheck proto-lint ## Check format, vet, staticcheck, the contract and generated code
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
@@ -63,7 +68,7 @@ generate: .bin/buf .bin/protoc-gen-go .bin/protoc-gen-go-grpc ## Generate Go fro
 	.bin/buf generate
 
 .PHONY: bench
-bench: ## Measure the cost per packet of each stage (minutes)
+bench: ## Measure what a packet, a query and a subscriber cost (minutes)
 	go run ./bench
 
 FUZZTIME ?= 10s
@@ -84,8 +89,8 @@ bench-full: ## The same with larger tables and longer runs
 	go run ./bench -full
 
 .PHONY: bench-compare
-bench-compare: ## Compare two results: make bench-compare OLD=a.json NEW=b.json
-	go run ./bench -compare $(OLD) $(NEW)
+bench-compare: .bin/benchstat ## Compare two results, also of go test -bench: make bench-compare OLD=bench/out/a.txt NEW=bench/out/b.txt
+	.bin/benchstat $(OLD) $(NEW)
 
 .PHONY: ci
 ci: lint test e2e run ## What must pass before a change lands

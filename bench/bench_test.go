@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func small(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bench{sample: s, dir: t.TempDir(), packets: 20_000, rounds: 2}
+	return &bench{sample: s, samplePath: "../examples/sample/sample.pcap", dir: t.TempDir(), packets: 20_000, rounds: 2}
 }
 
 // filled checks that every row has a value for each round and none is negative
@@ -78,6 +79,60 @@ func TestTrackerCasesRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	filled(t, b, "tracker")
+}
+
+// The feed has its rows, and no subscriber misses anything.
+func TestFeedRuns(t *testing.T) {
+	b := small(t)
+	if err := b.measureFeed(); err != nil {
+		t.Fatal(err)
+	}
+	filled(t, b, "feed")
+}
+
+// Cores, shards and sizes: every case runs, in a process of its own.
+func TestScalingRuns(t *testing.T) {
+	b := small(t)
+	b.rounds = 1
+	if err := b.measureScaling(); err != nil {
+		t.Fatal(err)
+	}
+	filled(t, b, "scaling/cores", "scaling/connections")
+}
+
+// The suites that run whole programs take a minute: WHORL_BENCH=1 asks for them.
+func TestProgramsRun(t *testing.T) {
+	if os.Getenv("WHORL_BENCH") == "" {
+		t.Skip("WHORL_BENCH is not set")
+	}
+	b := small(t)
+	b.rounds = 1
+	for _, suite := range []func() error{b.measureProgram, b.measureDurable, b.measureQueries, b.measureEnrichment, b.measureOthers} {
+		if err := suite(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.rounds = pairsPerRound // of enrichment
+	filled(t, b, "program", "program/fp", "durable", "queries", "queries/export", "enrich", "peers")
+}
+
+// A command's use is its own: its memory is not that of the process that asked.
+func TestCommandIsMeasuredAlone(t *testing.T) {
+	ballast := make([]byte, 64<<20)
+	for i := 0; i < len(ballast); i += 4096 {
+		ballast[i] = 1
+	}
+	r, err := command(nil, "true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.KeepAlive(ballast)
+	if r.Peak == 0 || r.Peak > 60<<20 || r.Wall == 0 {
+		t.Errorf("true used %+v", r)
+	}
+	if _, err := command(nil, "sh", "-c", "echo because; exit 3"); err == nil || !strings.Contains(err.Error(), "because") {
+		t.Errorf("a command that fails: %v", err)
+	}
 }
 
 // The proxy counts the bytes of both directions.
@@ -132,8 +187,7 @@ func TestFlagsAreChecked(t *testing.T) {
 	}
 	for args, problem := range map[string]string{
 		"-role x":           "no role",
-		"-compare a":        "two reports",
-		"-compare a b":      "no such file",
+		"-show a":           "no such file",
 		"-rounds 0":         "-rounds",
 		"-packets 3":        "-packets",
 		"-only nothing":     "no suite",

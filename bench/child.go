@@ -23,6 +23,8 @@ var roles = map[string]func(args []string) error{
 	"track":   func([]string) error { return serveFrames(receiveTrack) },
 	"message": func([]string) error { return serveMessages() },
 	"table":   tableRole,
+	"apply":   applyRole,
+	"command": commandRole,
 }
 
 // child is a process that was started here.
@@ -35,12 +37,17 @@ type child struct {
 
 // startRole starts this program in a role.
 func startRole(role string, args ...string) (*child, error) {
+	return startRoleIn(nil, role, args...)
+}
+
+// startRoleIn is startRole with an environment; nil is that of this process.
+func startRoleIn(env []string, role string, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(self, append([]string{"-role", role}, args...)...)
-	cmd.Stderr = os.Stderr
+	cmd.Env, cmd.Stderr = env, os.Stderr
 	return start(cmd, cmd.StdoutPipe, func(string) bool { return true })
 }
 

@@ -4,10 +4,10 @@
 //	go run ./bench                          a few minutes
 //	go run ./bench -only stages -packets 200000
 //	go run ./bench -full                    an hour, less when nothing else runs
-//	go run ./bench -compare old.json new.json
 //	go run ./bench -show report.json -markdown
 //
-// Tables go to standard output, and as JSON to -out. What the traffic is like
+// Tables go to standard output, and to -out as JSON and, for benchstat (make
+// bench-compare), in the format of Go benchmarks. What the traffic is like
 // is said in package traffic, how time is taken in package measure. Nothing here
 // asserts a time: the figures are for people.
 package main
@@ -30,13 +30,15 @@ import (
 
 // bench is one run.
 type bench struct {
-	report  measure.Report
-	sample  *traffic.Sample
-	dir     string // for captures and the binary
-	packets int
-	rounds  int
-	full    bool
-	made    []*recording
+	report measure.Report
+	sample *traffic.Sample
+	// samplePath is where the sample was read from.
+	samplePath string
+	dir        string // for captures and the binary
+	packets    int
+	rounds     int
+	full       bool
+	made       []*recording
 }
 
 // suites are what -only chooses from, in the order in which they run.
@@ -46,8 +48,21 @@ var suites = []struct {
 }{
 	{"stages", (*bench).measureStages},
 	{"program", (*bench).measureProgram},
+	{"durable", (*bench).measureDurable},
+	{"enrich", (*bench).measureEnrichment},
+	{"feed", (*bench).measureFeed},
+	{"queries", (*bench).measureQueries},
 	{"tracker", (*bench).measureTracker},
+	{"scaling", (*bench).measureScaling},
 	{"peers", (*bench).measureOthers},
+}
+
+// suiteNames are the names of all suites.
+func suiteNames() (names []string) {
+	for _, s := range suites {
+		names = append(names, s.name)
+	}
+	return names
 }
 
 func main() {
@@ -61,10 +76,9 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var (
 		b        bench
-		only     = flags.String("only", "", "comma-separated suites: stages, program, tracker, peers (default all)")
+		only     = flags.String("only", "", "comma-separated suites: "+strings.Join(suiteNames(), ", ")+" (default all)")
 		out      = flags.String("out", "bench/out", "folder for JSON")
 		sample   = flags.String("sample", "examples/sample/sample.pcap", "capture that handshakes are taken from")
-		compare  = flags.Bool("compare", false, "compare the two reports that follow")
 		show     = flags.String("show", "", "print a report that was written before")
 		markdown = flags.Bool("markdown", false, "print tables as markdown")
 		role     = flags.String("role", "", "be a part of another run; for internal use")
@@ -72,7 +86,7 @@ func run(args []string) error {
 	profile := flags.String("cpuprofile", "", "write a CPU profile of this process to a file")
 	flags.IntVar(&b.packets, "packets", 1_000_000, "packets of a capture")
 	flags.IntVar(&b.rounds, "rounds", 3, "how often everything is measured, in turn")
-	flags.BoolVar(&b.full, "full", false, "also the sizes that take long: 5 M flows, 20 M packets")
+	flags.BoolVar(&b.full, "full", false, "also the sizes that take long: 4 and 5 M flows, 20 and 80 M packets")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -85,8 +99,6 @@ func run(args []string) error {
 		return f(flags.Args())
 	case *show != "":
 		return showReport(*show, *markdown)
-	case *compare:
-		return comparison(flags.Args())
 	case flags.NArg() > 0:
 		return fmt.Errorf("what is %q? see -help", flags.Arg(0))
 	case b.packets < 10_000 || b.rounds < 1:
@@ -106,15 +118,11 @@ func run(args []string) error {
 func (b *bench) run(only, sample, out string, args []string, markdown bool) (err error) {
 	wanted := strings.Split(only, ",")
 	for _, w := range wanted {
-		if only != "" && !slices.ContainsFunc(suites, func(s struct {
-			name string
-			run  func(*bench) error
-		}) bool {
-			return s.name == w
-		}) {
+		if only != "" && !slices.Contains(suiteNames(), w) {
 			return fmt.Errorf("-only: no suite %q", w)
 		}
 	}
+	b.samplePath = sample
 	if b.sample, err = readSample(sample); err != nil {
 		return err
 	}
@@ -142,16 +150,16 @@ func (b *bench) run(only, sample, out string, args []string, markdown bool) (err
 	return b.write(out)
 }
 
-// write leaves the report as JSON.
+// write leaves the report in files.
 func (b *bench) write(out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	path := filepath.Join(out, b.report.Started.UTC().Format("20060102-150405")+".json")
+	path := filepath.Join(out, b.report.Started.UTC().Format("20060102-150405"))
 	if err := b.report.Write(path); err != nil {
 		return err
 	}
-	fmt.Println("wrote", path)
+	fmt.Printf("wrote %s.json and .txt\n", path)
 	return nil
 }
 
@@ -177,22 +185,6 @@ func showReport(path string, markdown bool) error {
 		}
 	}
 	return nil
-}
-
-// comparison prints what two reports have in common.
-func comparison(paths []string) error {
-	if len(paths) != 2 {
-		return errors.New("-compare: want two reports, the older first")
-	}
-	older, err := measure.Read(paths[0])
-	if err != nil {
-		return err
-	}
-	newer, err := measure.Read(paths[1])
-	if err != nil {
-		return err
-	}
-	return measure.Compare(os.Stdout, older, newer)
 }
 
 // table adds a table to the report.

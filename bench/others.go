@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
@@ -20,17 +19,19 @@ type other struct {
 	args func(capture, dir string) []string
 	// does says in a few words what it makes of a packet.
 	does string
+	// slow ones take minutes and gigabytes for millions of flows.
+	slow bool
 }
 
 // others are measured where they are installed.
 var others = []other{
-	{"nfpcapd", func(f, dir string) []string { return []string{"-r", f, "-w", dir} }, "flows, written as nfdump files"},
-	{"softflowd", func(f, _ string) []string { return []string{"-r", f, "-n", "127.0.0.1:9", "-d", "-m", "10000000"} }, "flows, sent as NetFlow 5"},
-	{"ndpiReader", func(f, _ string) []string { return []string{"-i", f, "-q"} }, "flows, applications, a JA3 of its own"},
+	{"nfpcapd", func(f, dir string) []string { return []string{"-r", f, "-w", dir} }, "flows, written as nfdump files", false},
+	{"softflowd", func(f, _ string) []string { return []string{"-r", f, "-n", "127.0.0.1:9", "-d", "-m", "10000000"} }, "flows, sent as NetFlow 5", false},
+	{"ndpiReader", func(f, _ string) []string { return []string{"-i", f, "-q"} }, "flows, applications, a JA3 of its own", true},
 	{"suricata", func(f, dir string) []string {
 		return []string{"-r", f, "-l", dir, "--runmode", "single", "-S", os.DevNull}
-	}, "flows, protocols, no rules"},
-	{"tshark", func(f, _ string) []string { return []string{"-r", f, "-q", "-n", "-z", "conv,tcp"} }, "full dissection, conversations"},
+	}, "flows, protocols, no rules", true},
+	{"tshark", func(f, _ string) []string { return []string{"-r", f, "-q", "-n", "-z", "conv,tcp"} }, "full dissection, conversations", true},
 }
 
 // measureOthers runs the same captures through Whorl and through the programs of
@@ -63,7 +64,7 @@ func (b *bench) measureOthers() error {
 		{Name: "flood CPU", Unit: "ns", Spread: true}, {Name: "flood RSS", Unit: "MiB"}, {Name: "per flow", Unit: "B"},
 	}, mixed.String(), flood.String(),
 		"per flow: the peak of memory in the flood less that with 1,000 flows, for each flow; Whorl's is the sum of its processes.",
-		"whorl probe is probe and collector, two processes, both counted. Programs that are not installed are left out.")
+		"whorl probe is probe and collector, two processes, both counted. Programs that are not installed are left out, and slow ones of floods beyond 2 M flows.")
 	for _, other := range others {
 		if _, err := exec.LookPath(other.name); err == nil {
 			o.installed = append(o.installed, other)
@@ -89,77 +90,68 @@ type otherRun struct {
 
 // round runs one capture through every program.
 func (o *otherRun) round(r *recording, column string) error {
-	room := fmt.Sprintf("--max-connections=%d", r.stats.Connections+r.stats.Connections/10+1000)
-	runs := []struct {
+	type run struct {
 		row string
-		run func(r *recording) (time.Duration, int64, error)
-	}{
-		{"whorl probe", func(r *recording) (time.Duration, int64, error) { return o.pair(r, room) }},
-		{"whorl probe --types none", func(r *recording) (time.Duration, int64, error) { return o.pair(r, room, "--types", "none") }},
-		{"whorl fp", func(r *recording) (time.Duration, int64, error) {
-			return o.program.whorl("fp", "-o", "jsonl", r.path)
-		}},
+		run func(r *recording) (ran, error)
+	}
+	runs := []run{
+		{"whorl probe", func(r *recording) (ran, error) { return o.pair(r) }},
+		{"whorl probe --types none", func(r *recording) (ran, error) { return o.pair(r, withoutTypes...) }},
+		{"whorl fp", func(r *recording) (ran, error) { return o.program.whorl("fp", "-o", "jsonl", r.path) }},
 	}
 	for _, other := range o.installed {
-		runs = append(runs, struct {
-			row string
-			run func(r *recording) (time.Duration, int64, error)
-		}{other.name, func(r *recording) (time.Duration, int64, error) { return o.foreign(other, r) }})
+		if other.slow && r.stats.Connections > 2_000_000 {
+			continue
+		}
+		runs = append(runs, run{other.name, func(r *recording) (ran, error) { return o.foreign(other, r) }})
 	}
 	for _, run := range runs {
 		if _, ok := o.base[run.row]; !ok {
-			_, peak, err := run.run(o.few)
+			small, err := run.run(o.few)
 			if err != nil {
 				return fmt.Errorf("%s: %w", run.row, err)
 			}
-			o.base[run.row] = peak
+			o.base[run.row] = small.Peak
 		}
-		used, peak, err := run.run(r)
+		used, err := run.run(r)
 		if err != nil {
 			return fmt.Errorf("%s, %s: %w", run.row, r.name, err)
 		}
-		o.table.Add(run.row, column+" CPU", float64(used)/float64(r.stats.Packets))
-		o.table.Add(run.row, column+" RSS", float64(peak)/(1<<20))
+		o.table.Add(run.row, column+" CPU", float64(used.CPU)/float64(r.stats.Packets))
+		o.table.Add(run.row, column+" RSS", float64(used.Peak)/(1<<20))
 		if column == "flood" {
-			o.table.Add(run.row, "per flow", float64(peak-o.base[run.row])/float64(r.stats.Connections))
+			o.table.Add(run.row, "per flow", float64(used.Peak-o.base[run.row])/float64(r.stats.Connections))
 		}
 	}
 	return nil
 }
 
 // pair runs a probe into a new collector and returns what both used.
-func (o *otherRun) pair(r *recording, collectorFlag string, probeFlags ...string) (cpu time.Duration, peak int64, err error) {
-	col, err := o.program.startCollector(collectorFlag)
+func (o *otherRun) pair(r *recording, probeFlags ...string) (both ran, err error) {
+	col, err := o.program.startCollector(room(int(r.stats.Connections)))
 	if err != nil {
-		return 0, 0, err
+		return both, err
 	}
 	defer func() { err = errors.Join(err, col.end()) }()
-	cpu, peak, err = o.program.whorl(append([]string{"probe", "-r", r.path, "--collector", col.line}, probeFlags...)...)
-	if err != nil {
-		return 0, 0, err
+	if both, err = o.program.whorl(append([]string{"probe", "-r", r.path, "--collector", col.line}, probeFlags...)...); err != nil {
+		return both, err
 	}
-	used, err := col.cpu()
+	used, err := col.cpu() // from its start on, like the others
 	if err != nil {
-		return 0, 0, err
+		return both, err
 	}
-	_, most, err := measure.ResidentBytes(col.cmd.Process.Pid)
-	return cpu + used, peak + most, err
+	_, peak, err := measure.ResidentBytes(col.cmd.Process.Pid)
+	both.CPU += used
+	both.Peak += peak
+	return both, err
 }
 
 // foreign runs a program of others to its end.
-func (o *otherRun) foreign(other other, r *recording) (cpu time.Duration, peak int64, err error) {
+func (o *otherRun) foreign(other other, r *recording) (ran, error) {
 	dir, err := os.MkdirTemp(o.dir, filepath.Base(other.name))
 	if err != nil {
-		return 0, 0, err
+		return ran{}, err
 	}
 	defer os.RemoveAll(dir)
-	cmd := exec.Command(other.name, other.args(r.path, dir)...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return 0, 0, fmt.Errorf("%w\n%s", err, out)
-	}
-	s := cmd.ProcessState
-	if u, ok := s.SysUsage().(*syscall.Rusage); ok {
-		peak = int64(u.Maxrss) << 10
-	}
-	return s.UserTime() + s.SystemTime(), peak, nil
+	return command(o.program.env, other.name, other.args(r.path, dir)...)
 }

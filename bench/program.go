@@ -7,12 +7,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
 	"github.com/whorl-net/whorl/bench/traffic"
+	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
 
 // program measures the whole program: whorl probe -r into whorl collector, two
@@ -23,24 +25,33 @@ type program struct {
 	table  *measure.Table
 	files  *measure.Table
 	cases  []programCase
-	// counted are the captures whose bytes on the wire are known.
-	counted map[*recording]bool
+	// counted are the cases whose bytes on the wire are known.
+	counted map[string]bool
 }
 
-// programCase is a capture and what the collector is told.
+// programCase is a capture and what probe and collector are told.
 type programCase struct {
+	name string
 	*recording
-	collector []string
+	probe, collector []string
 	// subscribers are how many watch the feed, in turn: some only where
 	// connections leave.
 	subscribers []int
+	// fp runs whorl fp over it, too.
+	fp bool
 }
 
-// newProgram builds the binary.
+// newProgram builds the binary, unless it is there.
 func (b *bench) newProgram() (*program, error) {
 	nowhere := filepath.Join(b.dir, "home") // no configuration of this host
-	p := &program{counted: make(map[*recording]bool), binary: filepath.Join(b.dir, "whorl"), env: append(os.Environ(), "HOME="+nowhere, "XDG_CONFIG_HOME="+nowhere)}
-	if out, err := exec.Command("go", "build", "-o", p.binary, "./cmd/whorl").CombinedOutput(); err != nil {
+	p := &program{
+		counted: make(map[string]bool), binary: filepath.Join(b.dir, "whorl"),
+		env: append(os.Environ(), "HOME="+nowhere, "XDG_CONFIG_HOME="+nowhere),
+	}
+	if _, err := os.Stat(p.binary); err == nil {
+		return p, nil
+	}
+	if out, err := exec.Command("go", "build", "-o", p.binary, "github.com/whorl-net/whorl/cmd/whorl").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build whorl: %w\n%s", err, out)
 	}
 	return p, nil
@@ -61,7 +72,7 @@ func (b *bench) measureProgram() error {
 		{Name: "packets/s", More: true}, {Name: "wire", Unit: "B"}, {Name: "probe RSS", Unit: "MiB"},
 		{Name: "collector RSS", Unit: "MiB"}, {Name: "live"}, {Name: "evicted"}, {Name: "told"}, {Name: "missed"},
 	}, append(notes,
-		"probe CPU: the whole process, start included; collector CPU: from before the probe starts until it rests again.",
+		"Durability memory. probe CPU: the whole process, start included; collector CPU: from before the probe starts until it rests again.",
 		"wire: bytes both ways on the TCP connection; told: evictions that subscribers have received, all together; missed: those they were told to be lost to them.")...)
 	p.files = b.table("program/fp", "whorl fp -o jsonl FILE, per packet", []measure.Column{
 		{Name: "CPU", Unit: "ns", Spread: true}, {Name: "wall", Unit: "ns"}, {Name: "packets/s", More: true}, {Name: "RSS", Unit: "MiB"},
@@ -69,47 +80,104 @@ func (b *bench) measureProgram() error {
 	return measure.Rounds(b.rounds, p.round)
 }
 
+// room is the flag for a table with room for connections and some more.
+func room(connections int) string {
+	return "--max-connections=" + strconv.Itoa(connections+connections/10+1000)
+}
+
+// withoutTypes is for a probe that only counts.
+var withoutTypes = []string{"--types", "none"}
+
 // programCases makes the captures.
 func (b *bench) programCases(p *program) (notes []string, err error) {
 	n := b.packets
-	quiet, watched := []int{0}, []int{0, 4}
-	add := func(name string, subscribers []int, cfg traffic.Config, collector ...string) {
+	add := func(cfg traffic.Config, c programCase) {
 		if err != nil {
 			return
 		}
-		var r *recording
-		if r, err = b.capture(name, cfg); err == nil {
-			p.cases = append(p.cases, programCase{r, collector, subscribers})
-			notes = append(notes, r.String())
+		if c.recording, err = b.capture(c.name, cfg); err == nil {
+			notes = append(notes, c.recording.String())
+			p.cases = append(p.cases, c)
+			if cfg.Shape == traffic.Mixed {
+				c.name, c.probe, c.subscribers, c.fp = c.name+", no fingerprints", withoutTypes, []int{0}, false
+				p.cases = append(p.cases, c)
+			}
 		}
 	}
-	room := func(connections int) string { return "--max-connections=" + strconv.Itoa(connections) }
+	quiet, watched := []int{0}, []int{0, 4}
 	name, mixed := b.mixed()
-	add(name, watched, mixed)
-	add("short", quiet, traffic.Config{Shape: traffic.Short, Packets: 4 * n, Connections: n, Span: 5 * time.Second}, room(n+n/10))
-	add("flood", watched, traffic.Config{Shape: traffic.Flood, Packets: n, Span: 10 * time.Second}, room(n/10))
-	add("elephants", quiet, traffic.Config{Shape: traffic.Elephants, Packets: n, Connections: 16, Span: time.Minute})
+	add(mixed, programCase{name: name, subscribers: watched, fp: true})
+	add(traffic.Config{Shape: traffic.Short, Packets: 4 * n, Connections: n, Span: 5 * time.Second},
+		programCase{name: "short", subscribers: quiet, collector: []string{room(n)}, fp: true})
+	add(traffic.Config{Shape: traffic.Flood, Packets: n, Span: 10 * time.Second},
+		programCase{name: "flood", subscribers: watched, collector: []string{"--max-connections=" + strconv.Itoa(n/10)}})
+	add(traffic.Config{Shape: traffic.Elephants, Packets: n, Connections: 16, Span: time.Minute},
+		programCase{name: "elephants", subscribers: quiet})
 	if b.full {
-		add("mixed, large", watched, traffic.Config{Shape: traffic.Mixed, Packets: 20 * n, Connections: n, Span: 20 * time.Second}, room(n+n/10))
+		add(traffic.Config{Shape: traffic.Mixed, Packets: 20 * n, Connections: n, Span: 20 * time.Second},
+			programCase{name: "mixed, many connections", subscribers: quiet, collector: []string{room(n)}})
 	}
 	return notes, err
 }
 
 // round runs every case once.
 func (p *program) round() error {
-	for i, c := range p.cases {
+	for _, c := range p.cases {
 		for _, n := range c.subscribers {
 			if err := p.run(c, n); err != nil {
 				return fmt.Errorf("%s, %d subscribers: %w", c.name, n, err)
 			}
 		}
-		if i == 0 || c.name == "short" {
+		if c.fp {
 			if err := p.fingerprints(c); err != nil {
 				return fmt.Errorf("fp of %s: %w", c.name, err)
 			}
 		}
 	}
 	return nil
+}
+
+// passed is what it took to bring a capture into a collector.
+type passed struct {
+	probe        ran
+	collectorCPU time.Duration
+	// status and resident are the collector's, when it rests again.
+	status   *whorlv1.GetStatusResponse
+	resident int64
+}
+
+// pass brings a capture into a collector that runs and waits until it rests.
+// settled, if not nil, is called before its last look at it.
+func (p *program) pass(col *collector, c *recording, flags []string, settled func() error) (r passed, err error) {
+	if err := col.rest(); err != nil {
+		return r, err
+	}
+	before, err := col.cpu()
+	if err != nil {
+		return r, err
+	}
+	if r.probe, err = p.whorl(append([]string{"probe", "-r", c.path, "--collector", col.line}, flags...)...); err != nil {
+		return r, err
+	}
+	time.Sleep(pastTick)
+	if settled != nil {
+		if err := settled(); err != nil {
+			return r, err
+		}
+	}
+	if err := col.rest(); err != nil {
+		return r, err
+	}
+	after, err := col.cpu()
+	if err != nil {
+		return r, err
+	}
+	r.collectorCPU = after - before
+	if r.status, err = status(col.line); err != nil {
+		return r, err
+	}
+	r.resident, _, err = measure.ResidentBytes(col.cmd.Process.Pid)
+	return r, err
 }
 
 // run runs one probe into a new collector with n subscribers.
@@ -124,55 +192,30 @@ func (p *program) run(c programCase, n int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, subs.end()) }()
-	if err := col.rest(); err != nil {
-		return err
-	}
-	before, err := col.cpu()
-	if err != nil {
-		return err
-	}
-	start := time.Now()
-	used, peak, err := p.whorl("probe", "-r", c.path, "--collector", col.line)
-	if err != nil {
-		return err
-	}
-	wall := time.Since(start)
-	time.Sleep(pastTick)
-	live, evicted, err := subs.caughtUp(col.line)
-	if err != nil {
-		return err
-	}
-	if err := col.rest(); err != nil {
-		return err
-	}
-	after, err := col.cpu()
-	if err != nil {
-		return err
-	}
-	resident, _, err := measure.ResidentBytes(col.cmd.Process.Pid)
+	r, err := p.pass(col, c.recording, c.probe, func() error { return subs.caughtUp(col.line) })
 	if err != nil {
 		return err
 	}
 
 	packets := float64(c.stats.Packets)
 	name := fmt.Sprintf("%s, %d subscribers", c.name, n)
-	p.table.Add(name, "probe CPU", float64(used)/packets)
-	p.table.Add(name, "collector CPU", float64(after-before)/packets)
-	p.table.Add(name, "packets/s", packets/wall.Seconds())
-	p.table.Add(name, "probe RSS", float64(peak)/(1<<20))
-	p.table.Add(name, "collector RSS", float64(resident)/(1<<20))
-	p.table.Add(name, "live", float64(live))
-	p.table.Add(name, "evicted", float64(evicted))
+	p.table.Add(name, "probe CPU", float64(r.probe.CPU)/packets)
+	p.table.Add(name, "collector CPU", float64(r.collectorCPU)/packets)
+	p.table.Add(name, "packets/s", packets/r.probe.Wall.Seconds())
+	p.table.Add(name, "probe RSS", float64(r.probe.Peak)/(1<<20))
+	p.table.Add(name, "collector RSS", float64(r.resident)/(1<<20))
+	p.table.Add(name, "live", float64(r.status.GetConnections()))
+	p.table.Add(name, "evicted", float64(evicted(r.status)))
 	if n > 0 {
 		p.table.Add(name, "told", float64(subs.evictions.Load()))
 		p.table.Add(name, "missed", float64(subs.missed.Load()))
 		return nil
 	}
-	if p.counted[c.recording] {
+	if p.counted[c.name] {
 		return nil // it would be the same again
 	}
 	bytes, err := p.countBytes(c)
-	p.counted[c.recording] = true
+	p.counted[c.name] = true
 	p.table.Add(name, "wire", float64(bytes)/packets)
 	return err
 }
@@ -188,47 +231,40 @@ func (p *program) countBytes(c programCase) (bytes int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	_, _, err = p.whorl("probe", "-r", c.path, "--collector", proxy.addr())
+	_, err = p.whorl(append([]string{"probe", "-r", c.path, "--collector", proxy.addr()}, c.probe...)...)
 	return proxy.end(), err
 }
 
 // fingerprints runs whorl fp.
 func (p *program) fingerprints(c programCase) error {
-	start := time.Now()
-	used, peak, err := p.whorl("fp", "-o", "jsonl", c.path)
+	r, err := p.whorl("fp", "-o", "jsonl", c.path)
 	if err != nil {
 		return err
 	}
-	wall := time.Since(start)
-	p.files.AddUse(c.name, measure.Use{CPU: used, Wall: wall}, int(c.stats.Packets))
-	p.files.Add(c.name, "packets/s", float64(c.stats.Packets)/wall.Seconds())
-	p.files.Add(c.name, "RSS", float64(peak)/(1<<20))
+	p.files.AddUse(c.name, measure.Use{CPU: r.CPU, Wall: r.Wall}, int(c.stats.Packets))
+	p.files.Add(c.name, "packets/s", float64(c.stats.Packets)/r.Wall.Seconds())
+	p.files.Add(c.name, "RSS", float64(r.Peak)/(1<<20))
 	return nil
 }
 
-// whorl runs a command to its end and returns its CPU time and its peak of
-// memory. Its output goes nowhere.
-func (p *program) whorl(args ...string) (cpu time.Duration, peakBytes int64, err error) {
-	cmd := exec.Command(p.binary, args...)
-	cmd.Env = p.env
-	if err := cmd.Run(); err != nil {
-		return 0, 0, fmt.Errorf("whorl %s: %w", args[0], err)
-	}
-	s := cmd.ProcessState
-	if u, ok := s.SysUsage().(*syscall.Rusage); ok {
-		peakBytes = int64(u.Maxrss) << 10
-	}
-	return s.UserTime() + s.SystemTime(), peakBytes, nil
-}
+// whorl runs a command of the binary to its end.
+func (p *program) whorl(args ...string) (ran, error) { return command(p.env, p.binary, args...) }
 
 // collector is a running whorl collector; its line is where it listens.
 type collector struct{ *child }
 
 var listening = regexp.MustCompile(`collector on (\S+) `)
 
-// startCollector starts a collector on a free port.
+// startCollector starts a collector on a free port, without durability unless
+// args name a data directory.
 func (p *program) startCollector(args ...string) (*collector, error) {
-	cmd := exec.Command(p.binary, append([]string{"collector", "--listen", "127.0.0.1:0", "--durability", "memory"}, args...)...)
+	durability := "memory"
+	if slices.Contains(args, "--data-dir") {
+		durability = "disk"
+	}
+	cmd := exec.Command(p.binary, append([]string{
+		"collector", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--durability", durability,
+	}, args...)...)
 	cmd.Env = p.env
 	c, err := start(cmd, cmd.StderrPipe, listening.MatchString)
 	if err != nil {

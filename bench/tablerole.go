@@ -95,12 +95,10 @@ func fillOurs(n int, withPrints bool) (any, error) {
 	for i := 0; i < n; {
 		b := new(flow.Batch)
 		for ; i < n && b.Rows() < traffic.BatchRows; i++ {
-			f := b.AddFlow(traffic.UDPFlow(i))
-			b.AddPacket(f, false, traffic.Epoch, 100, 0)
-			for _, typ := range prints[:printsOf(withPrints)] {
-				b.Fingerprints = append(b.Fingerprints, flow.Fingerprint{
-					Flow: f, Row: uint32(b.Rows()), Event: ja4.Event{Type: typ, Value: value(typ, i), Raw: rawValue(typ, i)},
-				})
+			if withPrints {
+				addWithPrints(b, i)
+			} else {
+				b.AddPacket(b.AddFlow(traffic.UDPFlow(i)), false, traffic.Epoch, 100, 0)
 			}
 		}
 		if err := t.submit([]*flow.Batch{b}); err != nil {
@@ -111,6 +109,17 @@ func fillOurs(n int, withPrints bool) (any, error) {
 		return nil, fmt.Errorf("%d connections, %d fingerprints without room; want %d, 0", c.Live, c.FingerprintsNoRoom, n)
 	}
 	return t, nil
+}
+
+// addWithPrints adds a packet of flow n with its fingerprints.
+func addWithPrints(b *flow.Batch, n int) {
+	f := b.AddFlow(traffic.UDPFlow(n))
+	b.AddPacket(f, false, traffic.Epoch, 100, 0)
+	for _, typ := range prints {
+		b.Fingerprints = append(b.Fingerprints, flow.Fingerprint{
+			Flow: f, Row: uint32(b.Rows()), Event: ja4.Event{Type: typ, Value: value(typ, n), Raw: rawValue(typ, n)},
+		})
+	}
 }
 
 // fillBaseline returns a baseline with n connections.

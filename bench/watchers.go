@@ -78,17 +78,21 @@ func (w *watchers) follow(ctx context.Context, c *client.Client, heard chan<- st
 }
 
 // caughtUp waits until all subscribers have heard of every eviction of the
-// collector at addr, and returns how many connections are live and how many
-// have left.
-func (w *watchers) caughtUp(addr string) (live, evicted uint64, err error) {
+// collector at addr.
+func (w *watchers) caughtUp(addr string) error {
+	var have uint64
 	for range 600 {
-		if live, evicted, err = totals(addr); err != nil || w.evictions.Load()+w.missed.Load() >= w.n*evicted {
-			return live, evicted, err
+		s, err := status(addr)
+		if err != nil {
+			return err
+		}
+		if have = evicted(s); w.evictions.Load()+w.missed.Load() >= w.n*have {
+			return nil
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	return live, evicted, fmt.Errorf("%d subscribers have heard of %d evictions and of %d lost ones, %d times %d there were",
-		w.n, w.evictions.Load(), w.missed.Load(), w.n, evicted)
+	return fmt.Errorf("%d subscribers have heard of %d evictions and of %d lost ones, %d times %d there were",
+		w.n, w.evictions.Load(), w.missed.Load(), w.n, have)
 }
 
 // end ends all subscribers and returns what was wrong with them.
@@ -98,20 +102,21 @@ func (w *watchers) end() error {
 	return w.err
 }
 
-// totals asks a collector how many connections are live and were evicted.
-func totals(addr string) (live, evicted uint64, err error) {
+// status asks a collector for its own.
+func status(addr string) (*whorlv1.GetStatusResponse, error) {
 	ctx := context.Background()
 	c, err := client.Dial(ctx, addr)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer c.Close()
-	s, err := c.Status(ctx, &whorlv1.GetStatusRequest{})
-	if err != nil {
-		return 0, 0, err
-	}
+	return c.Status(ctx, &whorlv1.GetStatusRequest{})
+}
+
+// evicted is how many connections have left.
+func evicted(s *whorlv1.GetStatusResponse) (n uint64) {
 	for _, e := range s.GetEvictions() {
-		evicted += e.GetCount()
+		n += e.GetCount()
 	}
-	return s.GetConnections(), evicted, nil
+	return n
 }

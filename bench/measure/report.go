@@ -2,6 +2,7 @@ package measure
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -113,13 +114,14 @@ func Rounds(n int, cases ...func() error) error {
 	return nil
 }
 
-// Write writes the report as JSON to path.
+// Write writes the report to path.json for Read and to path.txt in the format of
+// Go benchmarks.
 func (r *Report) Write(path string) error {
 	b, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
+	return errors.Join(os.WriteFile(path+".json", append(b, '\n'), 0o644), os.WriteFile(path+".txt", r.benchmarks(), 0o644))
 }
 
 // Read reads a report that Write wrote.

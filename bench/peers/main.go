@@ -107,7 +107,7 @@ func run(flows, rounds int, out string, markdown bool) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	return report.Write(filepath.Join(out, "peers-"+report.Started.UTC().Format("20060102-150405")+".json"))
+	return report.Write(filepath.Join(out, report.Started.UTC().Format("20060102-150405")+"-caches"))
 }
 
 // heap is what is in use after a collection.

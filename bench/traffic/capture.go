@@ -101,7 +101,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 // Batches returns what a probe with cfg makes of src: its batches, numbered,
 // with fingerprints, cut where a probe cuts them.
 func Batches(src capture.Source, cfg probe.Config) ([]*flow.Batch, error) {
-	var c collected
+	var c Collected
 	p, err := probe.New(cfg, &c, src)
 	if err != nil {
 		return nil, err
@@ -109,19 +109,19 @@ func Batches(src capture.Source, cfg probe.Config) ([]*flow.Batch, error) {
 	if err := p.Run(context.Background()); err != nil {
 		return nil, err
 	}
-	return c.batches, nil
+	return c.Batches, nil
 }
 
-// collected is a probe.Reporter that keeps copies.
-type collected struct{ batches []*flow.Batch }
+// Collected is a probe.Reporter that keeps copies.
+type Collected struct{ Batches []*flow.Batch }
 
 // Report implements probe.Reporter.
-func (c *collected) Report(_ context.Context, b *flow.Batch) error {
+func (c *Collected) Report(_ context.Context, b *flow.Batch) error {
 	d := *b
 	d.Flows, d.Flow, d.Time = slices.Clone(b.Flows), slices.Clone(b.Flow), slices.Clone(b.Time)
 	d.WireLength, d.TCPFlags = slices.Clone(b.WireLength), slices.Clone(b.TCPFlags)
 	d.RunPackets, d.RunSpan = slices.Clone(b.RunPackets), slices.Clone(b.RunSpan)
 	d.Fingerprints = slices.Clone(b.Fingerprints)
-	c.batches = append(c.batches, &d)
+	c.Batches = append(c.Batches, &d)
 	return nil
 }

@@ -107,7 +107,7 @@ func run(records, rounds int, samplePath, out string, markdown bool) error {
 	if err := table.Print(os.Stdout, markdown); err != nil {
 		return err
 	}
-	path := filepath.Join(out, report.Started.UTC().Format("20060102-150405")+"-wire.json")
+	path := filepath.Join(out, report.Started.UTC().Format("20060102-150405")+"-wire")
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
