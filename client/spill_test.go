@@ -382,6 +382,28 @@ func TestSpoolIsNotWrittenWhileAllIsWell(t *testing.T) {
 	})
 }
 
+// Who reads files waits for a collector that is there, however slow it is, and
+// writes nothing.
+func TestSpoolIsNotWrittenWhileAReplayWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &ingest{window: 4, hold: make(chan struct{})}
+		cfg := spooling(t.TempDir())
+		cfg.Full, cfg.Live = Block, false
+		r := mustReporter(t, serve(t, s.register), cfg)
+		ended := running(t, r)
+		synctest.Wait()
+		for range MinBufferBytes / encodedSize(testBatch(4000)) {
+			report(t, r, 4000)
+		}
+		time.Sleep(10 * time.Second)
+		if names, err := filepath.Glob(filepath.Join(cfg.SpoolDir, "*.batches")); err != nil || len(names) != 0 {
+			t.Errorf("segments %v, %v; want none", names, err)
+		}
+		close(s.hold)
+		finish(t, r, ended)
+	})
+}
+
 // Who makes a second reporter on one spool is told who has it; Close frees it.
 func TestSpoolHasOneOwner(t *testing.T) {
 	c := serve(t, (&ingest{}).register)

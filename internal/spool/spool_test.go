@@ -115,6 +115,9 @@ func TestAppendedSurvivesACrash(t *testing.T) {
 	if again != id || next != minReserve+1 {
 		t.Errorf("session %x from %d, want %x from %d", again, next, id, minReserve+1)
 	}
+	if s.Reserved() < next {
+		t.Errorf("number %d is the next, and %d are reserved", next, s.Reserved())
+	}
 	want = append(want, Record{First: 41, Last: minReserve, Reason: ReasonCrash})
 	same(t, contents(t, s, found), want)
 	if len(s.Notes()) != 0 {

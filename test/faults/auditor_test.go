@@ -177,26 +177,26 @@ func (a *auditor) settled(n uint64, patience time.Duration) bool {
 // verdict compares the feed with the truth of a feeder that has finished, and
 // returns what is wrong.
 func (a *auditor) verdict(f *feeder, patience time.Duration) (wrong []string) {
-	all := a.settled(uint64(f.conns), patience)
+	all := a.settled(f.truth.connections, patience)
 	time.Sleep(500 * time.Millisecond) // what comes beyond would be double
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	wrong = append(wrong, a.wrong...)
 	wrong = append(wrong, a.gaps...)
 	if !all {
-		wrong = append(wrong, fmt.Sprintf("the subscribers are at %v, want %d", a.places, f.conns))
+		wrong = append(wrong, fmt.Sprintf("the subscribers are at %v, want %d", a.places, f.truth.connections))
 	}
 	if a.got != f.truth {
 		wrong = append(wrong, fmt.Sprintf("the feed holds %+v, sent were %+v", a.got, f.truth))
 	}
 	missing := 0
 	for c := range f.conns {
-		if int(c) >= len(a.seen) || a.seen[c] == 0 {
+		if f.sent(c) && (int(c) >= len(a.seen) || a.seen[c] == 0) {
 			missing++
 		}
 	}
 	if missing > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d of %d connections are not in the feed", missing, f.conns))
+		wrong = append(wrong, fmt.Sprintf("%d of %d connections are not in the feed", missing, f.truth.connections))
 	}
 	return wrong
 }
@@ -212,9 +212,9 @@ func counted(t testing.TB, cl *client.Client, f *feeder) (wrong []string) {
 	for _, e := range st.GetEvictions() {
 		evicted += e.GetCount()
 	}
-	if st.GetConnectionsOpened() != uint64(f.conns) || st.GetConnections() != 0 || evicted != uint64(f.conns) {
+	if st.GetConnectionsOpened() != f.truth.connections || st.GetConnections() != 0 || evicted != f.truth.connections {
 		wrong = append(wrong, fmt.Sprintf("%d connections opened, %d live, %d evicted; sent were %d",
-			st.GetConnectionsOpened(), st.GetConnections(), evicted, f.conns))
+			st.GetConnectionsOpened(), st.GetConnections(), evicted, f.truth.connections))
 	}
 	return wrong
 }

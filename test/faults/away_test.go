@@ -64,7 +64,7 @@ func TestCollectorAway(t *testing.T) {
 			if !f.await(uint64(floorRate), time.Minute) {
 				t.Fatalf("nothing is acknowledged after the collector is back: %+v", f.reporter.Stats())
 			}
-			f.finish(time.Minute)
+			clean(t, col, f.finish(time.Minute))
 			exactly(t, col.addr, f, c.reason)
 		})
 	}

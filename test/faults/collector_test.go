@@ -169,15 +169,21 @@ func (c *collector) begin() {
 	go func() { cmd.Wait(); close(done) }()
 }
 
-// start starts the process and returns how long it took until it serves.
+// start starts the process, waits until it serves and returns how long it took.
 func (c *collector) start() time.Duration {
 	c.t.Helper()
+	took, err := c.tryStart()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return took
+}
+
+func (c *collector) tryStart() (time.Duration, error) {
 	begin := time.Now()
 	c.begin()
-	if err := c.await(2 * time.Minute); err != nil {
-		c.t.Fatalf("%v\n%s", err, c.log.tail())
-	}
-	return time.Since(begin)
+	err := c.await(time.Minute)
+	return time.Since(begin), err
 }
 
 // await waits until the collector says that it serves.

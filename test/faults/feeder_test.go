@@ -4,7 +4,7 @@ package faults
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -21,7 +21,7 @@ var floorRate = func() float64 {
 	if v, err := strconv.ParseFloat(os.Getenv("WHORL_FAULTS_FLOOR"), 64); err == nil {
 		return v
 	}
-	return 100_000
+	return scaled(30_000.0, 100_000)
 }()
 
 // feeder sends the connections of the truth, in order, through a client.Reporter.
@@ -32,17 +32,25 @@ type feeder struct {
 	stop     context.CancelFunc
 	halt     chan struct{}
 	halted   chan struct{}
+	silence  time.Duration // between bursts; 0 is steady traffic
 
 	batches atomic.Int64 // reported
-	truth   sums         // of all connections; when it has ended
+	quiet   atomic.Int64 // when the silence of now began, 0 in a burst
+	// What follows is set when it has ended.
+	truth   sums // of all connections
 	conns   conn
+	failure error
 }
 
 // packetTime is when the traffic of all tests begins.
 var packetTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()
 
+// silence is between the bursts of live traffic: longer than the timeouts.
+const silence = 6 * time.Second
+
 // startFeeder sends at a rate in packets/s, as fast as it goes with 0, until
-// finish is called.
+// finish is called. With cfg.Live its times are those of now, and it comes in
+// bursts: in the silences between, it is the log's time that evicts.
 func startFeeder(t testing.TB, cl *client.Client, cfg client.ReporterConfig, rate float64) *feeder {
 	t.Helper()
 	if cfg.ProbeID == "" {
@@ -54,11 +62,17 @@ func startFeeder(t testing.TB, cl *client.Client, cfg client.ReporterConfig, rat
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &feeder{t: t, reporter: r, ended: make(chan error, 1), stop: cancel, halt: make(chan struct{}), halted: make(chan struct{})}
+	if cfg.Live {
+		f.silence = silence
+	}
 	go func() { f.ended <- r.Run(ctx) }()
 	go f.feed(ctx, rate)
 	t.Cleanup(func() { cancel(); <-f.halted })
 	return f
 }
+
+// sent reports whether a connection below f.conns was sent.
+func (f *feeder) sent(c conn) bool { return begins(int(c)/connsPerBatch, f.silence > 0) }
 
 // packetsPerBatch is the mean.
 const packetsPerBatch = connsPerBatch * 20
@@ -67,7 +81,7 @@ const packetsPerBatch = connsPerBatch * 20
 // connections still need.
 func (f *feeder) feed(ctx context.Context, rate float64) {
 	defer close(f.halted)
-	step := int64(30 * time.Millisecond)
+	step := int64(150 * time.Millisecond)
 	begin, b := time.Now(), &flow.Batch{}
 	end, last := conn(maxConns), -1
 	paused := time.Duration(0)
@@ -82,18 +96,28 @@ func (f *feeder) feed(ctx context.Context, rate float64) {
 		if (n+batchesOfConn)*connsPerBatch >= maxConns && last < 0 {
 			end, last = conn(n*connsPerBatch), n+batchesOfConn-1
 		}
-		fill(b, n, packetTime, step, end)
+		at := packetTime + int64(n)*step
+		if f.silence > 0 {
+			at = time.Now().UnixNano()
+		}
+		fill(b, n, at, end, f.silence > 0)
 		if b.Rows() > 0 {
 			before := time.Now()
 			if err := f.reporter.Report(ctx, b); err != nil {
-				if ctx.Err() == nil && !errors.Is(err, client.ErrFinished) {
-					f.t.Errorf("report batch %d: %v", n, err)
-				}
+				f.failure = fmt.Errorf("report batch %d: %w", n, err)
 				return
 			}
 			paused += time.Since(before)
 		}
 		f.batches.Add(1)
+		if n%burst == burst-1 && f.silence > 0 && last < 0 {
+			f.quiet.Store(time.Now().UnixNano())
+			select {
+			case <-time.After(f.silence):
+			case <-f.halt:
+			}
+			f.quiet.Store(0)
+		}
 		if rate > 0 {
 			due := begin.Add(paused + time.Duration(float64(n)*packetsPerBatch/rate*1e9))
 			time.Sleep(time.Until(due))
@@ -101,32 +125,34 @@ func (f *feeder) feed(ctx context.Context, rate float64) {
 	}
 	f.conns = end
 	for c := range end {
-		f.truth.add(c.sums())
+		if f.sent(c) {
+			f.truth.add(c.sums())
+		}
 	}
 }
 
 // finish ends the traffic, waits until all of it is acknowledged and every
-// connection was told to leave, and checks what the reporter says.
-func (f *feeder) finish(patience time.Duration) {
-	f.t.Helper()
+// connection was told to leave, and returns what is wrong.
+func (f *feeder) finish(patience time.Duration) (wrong []string) {
 	close(f.halt)
 	select {
 	case <-f.halted:
 	case <-time.After(patience):
-		f.t.Fatalf("the feeder cannot report: %+v", f.reporter.Stats())
+		return []string{fmt.Sprintf("the feeder cannot report: %+v", f.reporter.Stats())}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := f.reporter.Finish(ctx, true); err != nil {
-		f.t.Fatalf("finish: %v: %+v", err, f.reporter.Stats())
+	if err := f.reporter.Finish(ctx, true); err != nil || f.failure != nil {
+		return []string{fmt.Sprintf("finish: %v, %v: %+v", err, f.failure, f.reporter.Stats())}
 	}
 	if err := <-f.ended; err != nil {
-		f.t.Fatalf("the reporter: %v", err)
+		return []string{fmt.Sprintf("the reporter: %v", err)}
 	}
 	s := f.reporter.Stats()
 	if s.Packets != f.truth.packets || s.Packets+s.ResumedPackets != s.DurablePackets+s.LostPackets+s.RejectedPackets+s.ForgottenPackets || s.HeldPackets != 0 {
-		f.t.Errorf("sent %d packets, the reporter says %+v", f.truth.packets, s)
+		return []string{fmt.Sprintf("sent %d packets, the reporter says %+v", f.truth.packets, s)}
 	}
+	return nil
 }
 
 // acked is how many packets are acknowledged as durable.
@@ -144,6 +170,16 @@ func (f *feeder) load(floor float64, patience time.Duration) (float64, bool) {
 		}
 	}
 	return rate, false
+}
+
+// awaitQuiet waits until a silence is so old and all before it is acknowledged.
+func (f *feeder) awaitQuiet(age, patience time.Duration) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		since := f.quiet.Load()
+		if since > 0 && time.Since(time.Unix(0, since)) >= age && f.reporter.Stats().HeldPackets == 0 {
+			return
+		}
+	}
 }
 
 // await waits until so many packets more are acknowledged.

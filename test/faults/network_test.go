@@ -46,14 +46,13 @@ func TestNetworkFaults(t *testing.T) {
 		if rate, ok := f.load(floorRate/2, 30*time.Second); !ok {
 			t.Errorf("with all faults behind it the load is %.0f packets/s, want %.0f", rate, floorRate/2)
 		}
-		f.finish(time.Minute)
-		clean(t, c, a.verdict(f, time.Minute), counted(t, dial(t, c.addr), f))
+		clean(t, c, f.finish(time.Minute), a.verdict(f, time.Minute), counted(t, dial(t, c.addr), f))
 		if u, d := up.faults(), down.faults(); u < int64(faults) || d < int64(faults/4) {
 			t.Errorf("%d faults towards the collector and %d towards subscribers, want %d and %d", u, d, faults, faults/4)
 		}
 		s := f.reporter.Stats()
 		t.Logf("%d packets, %d connections, %d streams; towards the collector:%s; towards subscribers:%s; cut off by themselves: %d",
-			s.Packets, f.conns, s.Connects, " "+up.summary(), " "+down.summary(), a.cuts)
+			s.Packets, f.truth.connections, s.Connects, " "+up.summary(), " "+down.summary(), a.cuts)
 	})
 }
 
@@ -63,7 +62,9 @@ func TestHalfOpen(t *testing.T) {
 	if !long {
 		t.Skip("it takes the time of a keepalive: WHORL_FAULTS=long")
 	}
-	c := newCollector(t, t.TempDir())
+	// So long a silence evicts, and rightly: here nothing may but the end.
+	c := newCollector(t, t.TempDir(), "--idle-timeout-tcp-half-open=0", "--idle-timeout-tcp=0", "--idle-timeout-tcp-closed=0",
+		"--idle-timeout-udp-one-way=0", "--idle-timeout-udp=0", "--idle-timeout-other=0")
 	c.start()
 	up := startProxy(t, c.addr, 1, 3, faultHalfOpen)
 	a := startAuditor(t, c.addr, 1, 0)
@@ -76,6 +77,5 @@ func TestHalfOpen(t *testing.T) {
 		t.Fatalf("nothing is acknowledged two minutes after the connection fell silent: %+v", f.reporter.Stats())
 	}
 	t.Logf("back %.0f s after the connection fell silent", time.Since(begin).Seconds())
-	f.finish(time.Minute)
-	clean(t, c, a.verdict(f, time.Minute), counted(t, dial(t, c.addr), f))
+	clean(t, c, f.finish(time.Minute), a.verdict(f, time.Minute), counted(t, dial(t, c.addr), f))
 }

@@ -94,14 +94,23 @@ func (c conn) sums() sums {
 	return s
 }
 
-// fill makes b the batch with number n, from 0: the packets that fall into it of
-// the connections that began in it or shortly before. begin is the time of the
-// first batch, step the time between two. Connections from end on are left out.
-func fill(b *flow.Batch, n int, begin, step int64, end conn) {
+// burst is how many batches come between two silences of bursty traffic.
+const burst = 40
+
+// begins reports whether connections begin in batch k. In bursty traffic none do
+// shortly before a silence: none is cut in two by it.
+func begins(k int, bursty bool) bool { return !bursty || k%burst <= burst-batchesOfConn }
+
+// fill makes b the batch with number n, from 0, at a time: the packets that fall
+// into it of the connections that began in it or shortly before. Connections
+// from end on are left out.
+func fill(b *flow.Batch, n int, at int64, end conn, bursty bool) {
 	b.Reset()
-	at := begin + int64(n)*step
 	row := int64(0)
 	for k := max(0, n-batchesOfConn+1); k <= n; k++ {
+		if !begins(k, bursty) {
+			continue
+		}
 		for c := conn(k * connsPerBatch); c < conn((k+1)*connsPerBatch) && c < end; c++ {
 			index, known := uint32(0), false
 			for p := range c.packets() {
