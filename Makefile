@@ -37,7 +37,7 @@ test: ## Run the tests, with the race detector where a C compiler is installed
 
 .PHONY: e2e
 e2e: build .bin/grpcurl ## Run the binaries against each other, and grpcurl against a live collector
-	WHORL_BIN=$(abspath $(BIN)) GRPCURL=$(abspath .bin/grpcurl) go test -count=1 -tags e2e ./test/...
+	WHORL_BIN=$(abspath $(BIN)) GRPCURL=$(abspath .bin/grpcurl) go test -count=1 -p 1 -timeout 30m -tags e2e ./test/...
 	go test -count=1 -run TestDamagedCaptures ./probe
 
 .PHONY: faults
