@@ -58,7 +58,11 @@ func TestEveryMethodAnswers(t *testing.T) {
 				continue
 			}
 			delete(want, name)
-			if got := r.call(t, name, m.IsClientStream || m.IsServerStream); got != code {
+			got := r.call(t, name, m.IsClientStream || m.IsServerStream)
+			if got == codes.Canceled { // which end sees the deadline first
+				got = codes.DeadlineExceeded
+			}
+			if got != code {
 				t.Errorf("%s: %v, want %v", name, got, code)
 			}
 		}
