@@ -164,6 +164,9 @@ func (k *checkpointer) write(ctx context.Context) (checkpoint.Summary, error) {
 		if b.Data, b.Position, err = k.saveShard(ctx, i); err != nil {
 			return none, fmt.Errorf("checkpoint shard %d: %w", i, err)
 		}
+		// The tracker has not seen the records that are none of its business, such
+		// as the end of a session: its place may be before that of the head.
+		b.Position = max(b.Position, uint64(position))
 		if err := w.Add(b); err != nil {
 			return none, err
 		}

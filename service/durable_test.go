@@ -315,6 +315,28 @@ func (r *rig) checkIdentities() {
 	}
 }
 
+// A checkpoint behind a record that never reaches the tracker, the end of a
+// session, is as good as any: the next start needs nothing of the log.
+func TestCheckpointBehindTheEndOfASession(t *testing.T) {
+	dir := t.TempDir()
+	r := newDiskRig(t, durable(dir))
+	p, _ := r.report(helloOf("edge", "s"))
+	p.batch(packets(1, time.Second, 1, 2, 3))
+	p.finish(false)
+	r.end()
+	files, err := os.ReadDir(filepath.Join(dir, "checkpoints"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v; want one checkpoint", files, err)
+	}
+	r = newDiskRig(t, durable(dir))
+	if got := r.totals().GetCheckpoint(); got.GetConnections() != 3 {
+		t.Errorf("started from checkpoint %v, want the one with 3 connections", got)
+	}
+	if files, err = os.ReadDir(filepath.Join(dir, "checkpoints")); err != nil || len(files) != 1 || strings.Contains(files[0].Name(), "damaged") {
+		t.Errorf("after the start: %v, %v", files, err)
+	}
+}
+
 // However often a collector is cut down, and wherever, it ends up as one that
 // was not: every packet counted once, the same evictions under the same numbers,
 // the same connections. The one that was not is made by applying the whole log
