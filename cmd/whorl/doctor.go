@@ -128,7 +128,7 @@ func (cmd *doctorCmd) checkCollector(ctx context.Context, c *console) []output.F
 	reach.Detail = fmt.Sprintf("%s answers in %s", cmd.Collector, time.Since(start).Round(time.Millisecond))
 	findings := []output.Finding{reach, checkState(status)}
 	findings = append(findings, checkSums(ctx, cl, sumsEvery)...)
-	findings = append(findings, checkRoom(status), checkDrops(status), checkDurability(status))
+	findings = append(findings, checkRoom(status), checkDrops(status), checkDurability(status), checkKnowledge(status))
 	probes, err := cl.Probes(ctx, &whorlv1.ListProbesRequest{})
 	if err != nil {
 		return append(findings, output.Finding{Check: "probes", Result: output.Fail, Detail: c.explain(err).text})
@@ -155,6 +155,19 @@ func checkDrops(s *whorlv1.GetStatusResponse) output.Finding {
 	}
 	if len(texts) > 0 {
 		f.Result, f.Detail, f.Fix = output.Warn, strings.Join(texts, ", "), "whorl status shows all counters"
+	}
+	return f
+}
+
+// checkKnowledge says whether the newest tables and rules are in force.
+func checkKnowledge(s *whorlv1.GetStatusResponse) output.Finding {
+	f := output.Finding{Check: "tables and rules", Result: output.OK, Detail: "in force"}
+	switch e := s.GetEnrichment(); {
+	case e == nil:
+		f.Detail = "off"
+	case e.GetRefused() != "":
+		f.Result, f.Detail = output.Fail, "the newest files were refused, those before are in force: "+e.GetRefused()
+		f.Fix = "mend the file; it is read again when it changes"
 	}
 	return f
 }

@@ -3,6 +3,7 @@ package jet
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // serverLog passes on what the server warns of. Its notices, a dozen at each
@@ -13,7 +14,13 @@ func (l *serverLog) Noticef(format string, v ...any) {
 	l.logger.Debug("jetstream", slog.String("says", fmt.Sprintf(format, v...)))
 }
 
+// Warnf passes warnings on, but for those of a start after a crash, which say
+// that an index is made anew: that is what happens then.
 func (l *serverLog) Warnf(format string, v ...any) {
+	if strings.Contains(fmt.Sprintf(format, v...), "Recovering stream state from index errored") {
+		l.Noticef(format, v...)
+		return
+	}
 	l.logger.Warn("jetstream", slog.String("says", fmt.Sprintf(format, v...)))
 }
 

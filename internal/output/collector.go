@@ -144,11 +144,38 @@ func StatusFacts(s *whorlv1.GetStatusResponse, now time.Time) []Fact {
 		facts = append(facts, Fact{"shard " + strconv.Itoa(int(sh.GetIndex())),
 			fmt.Sprintf("%s, queue %s of %s", Plural(sh.GetConnections(), "connection"), Number(sh.GetQueueDepth()), Number(sh.GetQueueCapacity()))})
 	}
+	facts = append(facts, knowledgeFacts(s)...)
 	facts = append(facts, Fact{"packets late", Number(s.GetPacketsLate())})
 	for _, d := range s.GetDrops() {
 		if d.GetCount() > 0 {
 			facts = append(facts, Fact{"dropped " + d.GetWhere(), Number(d.GetCount())})
 		}
+	}
+	return facts
+}
+
+// knowledgeFacts are those of tables, rules and the inventory. Rules that raised
+// nothing are left out.
+func knowledgeFacts(s *whorlv1.GetStatusResponse) []Fact {
+	e := s.GetEnrichment()
+	if e == nil {
+		return nil
+	}
+	facts := []Fact{
+		{"tables", fmt.Sprintf("%s entries name an application, %s condemn", Number(e.GetAppEntries()), Number(e.GetBadEntries()))},
+		{"fingerprints known", fmt.Sprintf("%s, %s forgotten", Number(e.GetFingerprintsKnown()), Number(e.GetFingerprintsForgotten()))},
+	}
+	if e.GetDiscoveries() > 0 {
+		facts = append(facts, Fact{"found later", Number(e.GetDiscoveries())})
+	}
+	for _, r := range s.GetRules() {
+		if r.GetRaised()+r.GetSuppressed() > 0 {
+			facts = append(facts, Fact{"rule " + r.GetRule(), fmt.Sprintf("%s raised, %s suppressed (%s)",
+				Number(r.GetRaised()), Number(r.GetSuppressed()), Word(r.GetSeverity()))})
+		}
+	}
+	if e.GetRefused() != "" {
+		facts = append(facts, Fact{"newest files refused", e.GetRefused()})
 	}
 	return facts
 }
