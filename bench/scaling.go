@@ -37,7 +37,7 @@ type applied struct{ CPU, Wall time.Duration }
 func (b *bench) measureScaling() error {
 	columns := []measure.Column{{Name: "CPU", Unit: "ns", Spread: true}, {Name: "wall", Unit: "ns"}, {Name: "packets/s", More: true}}
 	cores := b.table("scaling/cores", fmt.Sprintf("Route and apply, by cores and shards: uniform updates of %s connections, per packet", millions(b.packets)), columns,
-		"GOMAXPROCS is the number of workers, too; one goroutine more routes.")
+		"One goroutine routes, half of the processors are workers, at least one.")
 	sizes := b.table("scaling/connections", "Route and apply, by connections, per packet", columns,
 		"uniform: updates of connections chosen at random, all of them there; mixed: traffic with 20 packets per connection from the first on, with fingerprints, connections that begin and end.")
 	var cases []func() error
@@ -122,8 +122,13 @@ func applyRole(args []string) error {
 // uniform fills the table and then measures updates.
 func (a *applying) uniform(t *table) (measure.Use, error) {
 	const piece = 100_000
+	back := func(n int) flow.Tuple { return traffic.UDPFlow(n).Reverse() }
 	for from := 0; from < a.Connections; from += piece {
 		fill := traffic.Rows{From: from, To: min(from+piece, a.Connections), Of: traffic.UDPFlow}
+		if err := t.submit(fill.Batches()); err != nil {
+			return measure.Use{}, err
+		}
+		fill.Of = back // both sides have spoken: updates change no state
 		if err := t.submit(fill.Batches()); err != nil {
 			return measure.Use{}, err
 		}

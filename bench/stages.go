@@ -51,7 +51,7 @@ func (b *bench) measureStages() error {
 		"route: CPU of the thread in Tracker.Submit; apply: that of all others, 64 shards.")
 	s.forms = b.table("stages/forms", "Other forms of the same work, per packet", []measure.Column{
 		{Name: "CPU", Unit: "ns", Spread: true}, {Name: "ratio", Spread: true}, {Name: "peer", Unit: "ns"}, {Name: "wall", Unit: "ns"},
-	}, "Rows 1 to 4: read to batch; ratio to all fingerprints. The rest: encode and send of batches that are there, peer being the CPU of who receives and decodes; ratio of both together to the column batch.")
+	}, "Rows 1 to 5: read to batch; ratio to all fingerprints. The rest: encode and send of batches that are there, peer being the CPU of who receives and decodes; ratio of both together to the column batch.")
 	src, err := capture.Open(s.file)
 	if err != nil {
 		return err
@@ -263,6 +263,7 @@ func (s *stages) otherForms() error {
 		{"all fingerprints", 0},
 		{"ja4, ja4s", ja4.TypeSet(0).With(ja4.TypeJA4).With(ja4.TypeJA4S)},
 		{"ja4t alone", ja4.TypeSet(0).With(ja4.TypeJA4T)},
+		{"none (--types none)", ja4.NoTypes},
 	} {
 		use, err := timed(func() error { return s.run(probe.Config{Types: f.types}, new(discard)) })
 		if err != nil {
@@ -309,8 +310,8 @@ func (s *stages) withoutHandshakes(all float64) error {
 	if err != nil {
 		return err
 	}
-	s.forms.AddUse("no fingerprints (Go map)", use, s.packets)
-	s.forms.Add("no fingerprints (Go map)", "ratio", float64(use.CPU)/all)
+	s.forms.AddUse("decode and batch by a Go map", use, s.packets)
+	s.forms.Add("decode and batch by a Go map", "ratio", float64(use.CPU)/all)
 	return nil
 }
 

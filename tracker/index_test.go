@@ -159,3 +159,25 @@ func TestShardIsForGood(t *testing.T) {
 		t.Errorf("shards %v, want %v", got, want)
 	}
 }
+
+// A stored key is that of one flow: one bit of difference, wherever, is another
+// connection, whatever the other words hold.
+func TestRecordHoldsOneKey(t *testing.T) {
+	for _, fill := range []byte{0, 0x55, 0xff} {
+		var h hot
+		for i := range h.key {
+			h.key[i] = fill
+		}
+		k := h.in(7)
+		if !h.holds(&k) {
+			t.Fatalf("filled with %#x: it does not hold its own key", fill)
+		}
+		for bit := range keyBytes * 8 {
+			h.key[bit/8] ^= 1 << (bit % 8)
+			if h.holds(&k) {
+				t.Errorf("filled with %#x: bit %d differs, and it is taken for the same key", fill, bit)
+			}
+			h.key[bit/8] ^= 1 << (bit % 8)
+		}
+	}
+}

@@ -82,10 +82,11 @@ func (k *keyIn) store(key *[keyBytes]byte) {
 // holds reports whether the stored key is k, whatever the network.
 func (h *hot) holds(k *keyIn) bool {
 	le := binary.LittleEndian
-	diff := le.Uint64(h.key[0:]) ^ k.a[0] | le.Uint64(h.key[8:]) ^ k.a[1] |
-		le.Uint64(h.key[16:]) ^ k.b[0] | le.Uint64(h.key[24:]) ^ k.b[1]
+	// | and ^ bind equally strong: each pair needs its parentheses.
+	diff := (le.Uint64(h.key[0:]) ^ k.a[0]) | (le.Uint64(h.key[8:]) ^ k.a[1]) |
+		(le.Uint64(h.key[16:]) ^ k.b[0]) | (le.Uint64(h.key[24:]) ^ k.b[1])
 	ends := uint64(le.Uint32(h.key[32:])) | uint64(h.key[36])<<32
-	return diff|(ends^k.ends&keyEnds) == 0
+	return diff|(ends^(k.ends&keyEnds)) == 0
 }
 
 // in returns the stored key in a network.

@@ -22,7 +22,7 @@ const (
 	// Of HTTP/2 in clear, where nobody can read a request without the header
 	// table that the ones before have made: the client's table, 4 KiB unless it
 	// announces another size, is left out of the bound.
-	maxStateHTTP2 = 3 << 10
+	maxStateHTTP2 = 4 << 10
 )
 
 // postQuantum returns a ClientHello message as browsers send it now: 1.7 KB, so
