@@ -23,7 +23,13 @@ type statusService struct {
 // GetStatus returns counts of this moment. Figures of different parts may be a
 // batch apart.
 func (ss *statusService) GetStatus(_ context.Context, req *whorlv1.GetStatusRequest) (*whorlv1.GetStatusResponse, error) {
-	c := ss.c
+	return ss.c.Status(req.GetIncludeShards()), nil
+}
+
+// Status is what GetStatus answers, for who runs in the same process, with one
+// ShardStatus per shard when asked. It may be called at any time, also before Run
+// and after it; it reads counters and waits for nobody.
+func (c *Collector) Status(shards bool) *whorlv1.GetStatusResponse {
 	// In this order: what was applied was acknowledged before.
 	totals := c.tracker.Count()
 	replaying := max(c.applier.replaying.Load(), 0)
@@ -56,7 +62,7 @@ func (ss *statusService) GetStatus(_ context.Context, req *whorlv1.GetStatusRequ
 			Cause: whorlv1.EvictionCause(cause), Count: totals.Evicted[cause],
 		})
 	}
-	if req.GetIncludeShards() {
+	if shards {
 		for i, s := range c.tracker.ShardStatus() {
 			resp.Shards = append(resp.Shards, &whorlv1.ShardStatus{
 				Index: uint32(i), Connections: uint64(s.Connections),
@@ -64,8 +70,12 @@ func (ss *statusService) GetStatus(_ context.Context, req *whorlv1.GetStatusRequ
 			})
 		}
 	}
-	return resp, nil
+	return resp
 }
+
+// Probes describes the probes that are connected, by probe id. It may be called
+// at any time.
+func (c *Collector) Probes() []*whorlv1.Probe { return c.registry.list(false) }
 
 // logStatus describes the log.
 func (c *Collector) logStatus() *whorlv1.LogStatus {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/metrics"
 	"github.com/whorl-net/whorl/internal/rpc"
 	"github.com/whorl-net/whorl/service"
 )
@@ -33,13 +35,15 @@ func checkAdmin(addr string, insecure bool) error {
 	return rpc.CheckListen(addr, false, insecure)
 }
 
-// adminServer answers GET /healthz (the process lives) and /readyz (the
-// collector serves) over HTTP, and profiles if asked to. A nil adminServer is
+// adminServer answers GET /healthz (the process lives), /readyz (the collector
+// serves) and /metrics over HTTP, and profiles if asked to. A nil adminServer is
 // one that is off.
 type adminServer struct {
 	listener net.Listener
+	mux      *http.ServeMux
 	server   http.Server
 	ready    atomic.Bool
+	logger   *slog.Logger
 }
 
 // admin opens the admin address; nil when it is off.
@@ -55,8 +59,8 @@ func (f *collectorFlags) admin(c *console) (*adminServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
-	a := &adminServer{listener: l}
 	mux := http.NewServeMux()
+	a := &adminServer{listener: l, mux: mux, logger: c.logger}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	if f.Pprof {
@@ -83,7 +87,7 @@ func (a *adminServer) about() string {
 	if a == nil {
 		return ""
 	}
-	return fmt.Sprintf(", http://%s (health)", a.listener.Addr())
+	return fmt.Sprintf(", http://%s (health, metrics)", a.listener.Addr())
 }
 
 // during serves while col runs, and returns what that returns. It is ready from
@@ -93,6 +97,7 @@ func (a *adminServer) during(ctx context.Context, col *service.Collector) error 
 	if a == nil {
 		return col.Run(ctx)
 	}
+	a.mux.Handle("GET /metrics", metrics.Handler(col, a.logger))
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(a.listener) }()
 	inside, cancel := context.WithCancel(ctx)

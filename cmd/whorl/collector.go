@@ -39,7 +39,7 @@ type collectorFlags struct {
 	TLSCert     string   `group:"listen" name:"tls-cert" placeholder:"FILE" help:"Certificate; re-read on change."`
 	TLSKey      string   `group:"listen" name:"tls-key" placeholder:"FILE" help:"Its key; re-read on change."`
 	TLSClientCA string   `group:"listen" name:"tls-client-ca" placeholder:"FILE" help:"Ask clients for a certificate signed by these; re-read on change."`
-	AdminListen string   `group:"listen" default:"127.0.0.1:9750" placeholder:"ADDR" help:"Address for /healthz and /readyz over HTTP; off disables it (default ${default})."`
+	AdminListen string   `group:"listen" default:"127.0.0.1:9750" placeholder:"ADDR" help:"Address for /metrics, /healthz and /readyz over HTTP; off disables it (default ${default})."`
 	Pprof       bool     `group:"listen" help:"Serve profiles on the admin address."`
 	Insecure    bool     `group:"listen" help:"Allow addresses beyond loopback without TLS: whoever reaches them may read and report."`
 	Reflection  string   `group:"listen" enum:"auto,on,off" default:"auto" placeholder:"WHEN" help:"gRPC reflection: auto (on loopback), on or off (default ${default})."`
@@ -204,6 +204,13 @@ func (cmd *collectorCmd) Run(ctx context.Context, c *console) error {
 		select {
 		case <-col.Ready():
 			c.say("collector on %s (gRPC)%s; %s", addresses(col.Addrs()), admin.about(), kept(&cfg))
+			c.tellSystemd(nowReady)
+		case <-ended:
+			return
+		}
+		select {
+		case <-ctx.Done():
+			c.tellSystemd(nowStopping)
 		case <-ended:
 		}
 	})

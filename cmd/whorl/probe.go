@@ -74,6 +74,7 @@ func (cmd *probeCmd) Run(ctx context.Context, c *console) error {
 	}
 	if src.about != "" {
 		c.say("%s", src.about)
+		c.tellSystemd(nowReady)
 	}
 	err = p.run(ctx)
 	bar.clear()
@@ -89,13 +90,20 @@ func (cmd *probeCmd) Run(ctx context.Context, c *console) error {
 	return p.incomplete(ctx.Err() != nil)
 }
 
-// connect dials at once for files, which need a collector, and when the first
-// batch is there for a live capture, which starts without one.
+// connect dials at once for files, which need a collector or a spool, and when
+// the first batch is there for a live capture, which starts without one.
 func (cmd *probeCmd) connect(ctx context.Context, c *console) (*client.Client, error) {
 	if cmd.live() {
 		return cmd.dial(ctx, c, client.WithLazy())
 	}
-	return cmd.dial(ctx, c)
+	cl, err := cmd.dial(ctx, c)
+	var away *client.DialError
+	if cmd.Spool == "" || !errors.As(err, &away) {
+		return cl, err
+	}
+	c.say("%s: what is read goes to the spool %s", c.explain(err).text, cmd.Spool)
+	cmd.toSpool = true
+	return cmd.dial(ctx, c, client.WithLazy())
 }
 
 // progress is what the progress line says beside the file.

@@ -62,7 +62,7 @@ func TestRunOnATerminal(t *testing.T) {
 		t.Errorf("stdout %q\nwant it to begin with %q", out, want)
 	}
 	for _, want := range []string{
-		`(?m)^collector on 127\.0\.0\.1:\d+ \(gRPC\), http://127\.0\.0\.1:\d+ \(health\); memory only, nothing survives a restart$`,
+		`(?m)^collector on 127\.0\.0\.1:\d+ \(gRPC\), http://127\.0\.0\.1:\d+ \(health, metrics\); memory only, nothing survives a restart$`,
 		`(?m)^7 packets, 546 bytes, 1 connection, 5 fingerprints, 0 undecodable, 0 lost in `,
 	} {
 		if !regexp.MustCompile(want).MatchString(talk) {
