@@ -49,14 +49,15 @@ type batchDecoder struct {
 	base, watermark      timestamp
 	shape, shapeLengths  []uint32
 	shapeFlags           []byte
+	texts                *texts
 }
 
-var decoderPool = sync.Pool{New: func() any { return new(batchDecoder) }}
+var decoderPool = sync.Pool{New: func() any { return &batchDecoder{texts: new(texts)} }}
 
 // release gives d back with nothing of its batch but memory, of at most
-// flow.MaxBatchRows numbers.
+// flow.MaxBatchRows numbers, and texts.
 func (d *batchDecoder) release() {
-	*d = batchDecoder{shape: d.shape[:0], shapeLengths: d.shapeLengths[:0]}
+	*d = batchDecoder{shape: d.shape[:0], shapeLengths: d.shapeLengths[:0], texts: d.texts}
 	decoderPool.Put(d)
 }
 
@@ -83,7 +84,7 @@ func (d *batchDecoder) fields(p []byte, b *flow.Batch) error {
 				return err
 			}
 		case f.isBytes(6):
-			if err := decodeFingerprint(f.p, b); err != nil {
+			if err := d.fingerprint(f.p, b); err != nil {
 				return err
 			}
 		case f.isBytes(7):
@@ -221,11 +222,10 @@ func (d *batchDecoder) flows(b *flow.Batch) error {
 	b.Flows = slices.Grow(b.Flows, n4+n6)[:n4+n6]
 	for i := range n4 {
 		p := (*[ipv4FlowSize]byte)(d.ipv4[i*ipv4FlowSize:])
-		b.Flows[i] = flow.Tuple{
-			Src: flow.AddrFrom4([4]byte(p[0:4])), Dst: flow.AddrFrom4([4]byte(p[4:8])),
-			SrcPort: binary.BigEndian.Uint16(p[8:]), DstPort: binary.BigEndian.Uint16(p[10:]),
-			Protocol: flow.Protocol(p[12]),
-		}
+		t := &b.Flows[i]
+		t.Src, t.Dst = flow.AddrFrom4([4]byte(p[0:4])), flow.AddrFrom4([4]byte(p[4:8]))
+		t.SrcPort, t.DstPort = binary.BigEndian.Uint16(p[8:]), binary.BigEndian.Uint16(p[10:])
+		t.Protocol = flow.Protocol(p[12])
 	}
 	for i := range n6 {
 		p := (*[ipv6FlowSize]byte)(d.ipv6[i*ipv6FlowSize:])
@@ -270,7 +270,7 @@ func (d *batchDecoder) rows(b *flow.Batch) error {
 	return checkRows(b)
 }
 
-func decodeFingerprint(p []byte, b *flow.Batch) error {
+func (d *batchDecoder) fingerprint(p []byte, b *flow.Batch) error {
 	i := len(b.Fingerprints)
 	if i == flow.MaxBatchFingerprints {
 		return malformed("fingerprints", "has more than %d elements", flow.MaxBatchFingerprints)
@@ -280,31 +280,56 @@ func decodeFingerprint(p []byte, b *flow.Batch) error {
 	var value, raw, serverName []byte
 	typ, like := int32(0), uint64(0)
 	for len(p) > 0 {
-		f, rest, ok := nextField(p)
-		if !ok {
-			return malformed(at("fingerprints", i), badEncoding)
+		// Instead of nextField: a flood has one fingerprint for each packet, and
+		// this takes half the time.
+		tag, size := uint64(p[0]), 1
+		if tag >= 0x80 {
+			if tag, size = protowire.ConsumeVarint(p); size < 0 {
+				return malformed(at("fingerprints", i), badEncoding)
+			}
 		}
-		p = rest
-		switch {
-		case f.isVarint(1):
-			out.Flow = uint32(f.n)
-		case f.isVarint(2):
-			out.Row = uint32(f.n)
-		case f.isVarint(3):
-			typ = int32(f.n)
-		case f.isBytes(4):
-			value = f.p
-		case f.isBytes(5):
-			raw = f.p
-		case f.isBytes(6):
-			serverName = f.p
-		case f.isVarint(7):
-			like = uint64(uint32(f.n))
+		rest := p[size:]
+		switch tag {
+		case 1 << 3, 2 << 3, 3 << 3, 7 << 3: // varints
+			v, n := shortVarint(rest)
+			if n < 0 {
+				return malformed(at("fingerprints", i), badEncoding)
+			}
+			p = rest[n:]
+			switch tag >> 3 {
+			case 1:
+				out.Flow = uint32(v)
+			case 2:
+				out.Row = uint32(v)
+			case 3:
+				typ = int32(v)
+			case 7:
+				like = uint64(uint32(v))
+			}
+		case 4<<3 | 2, 5<<3 | 2, 6<<3 | 2: // texts
+			length, n := shortVarint(rest)
+			if n < 0 || length > uint64(len(rest)-n) {
+				return malformed(at("fingerprints", i), badEncoding)
+			}
+			text := rest[n:][:length]
+			p = rest[n+int(length):]
+			if !utf8.Valid(text) {
+				return malformed(at("fingerprints", i)+fingerprintText[tag>>3], badUTF8)
+			}
+			switch tag >> 3 {
+			case 4:
+				value = text
+			case 5:
+				raw = text
+			case 6:
+				serverName = text
+			}
 		default:
-			continue
-		}
-		if f.typ == protowire.BytesType && !utf8.Valid(f.p) {
-			return malformed(at("fingerprints", i)+fingerprintText[f.num], badUTF8)
+			_, rest, ok := nextField(p)
+			if !ok {
+				return malformed(at("fingerprints", i), badEncoding)
+			}
+			p = rest
 		}
 	}
 	if like > 0 {
@@ -317,7 +342,7 @@ func decodeFingerprint(p []byte, b *flow.Batch) error {
 			return tooLong(i, 6, len(serverName), flow.MaxServerNameLen)
 		}
 		same := &b.Fingerprints[like-1]
-		out.Type, out.Value, out.Raw, out.ServerName = same.Type, same.Value, same.Raw, string(serverName)
+		out.Type, out.Value, out.Raw, out.ServerName = same.Type, same.Value, same.Raw, d.texts.of(serverName)
 		b.Fingerprints = append(b.Fingerprints, out)
 		return nil
 	}
@@ -334,7 +359,7 @@ func decodeFingerprint(p []byte, b *flow.Batch) error {
 	case len(serverName) > flow.MaxServerNameLen:
 		return tooLong(i, 6, len(serverName), flow.MaxServerNameLen)
 	}
-	out.Value, out.Raw, out.ServerName = string(value), string(raw), string(serverName)
+	out.Value, out.Raw, out.ServerName = d.texts.of(value), d.texts.of(raw), d.texts.of(serverName)
 	b.Fingerprints = append(b.Fingerprints, out)
 	return nil
 }

@@ -138,7 +138,7 @@ func appendFlows(dst []byte, num uint64, flows []flow.Tuple, want4 bool) []byte 
 }
 
 func appendPackets(dst []byte, b *flow.Batch, order *flowIndex) []byte {
-	dst, start := open(dst, 5)
+	dst, start := open(dst, 5, longRoom)
 	if order == nil {
 		dst = appendPacked(dst, 1, b.Flow)
 	} else {
@@ -157,22 +157,24 @@ func appendPackets(dst []byte, b *flow.Batch, order *flowIndex) []byte {
 	if shaped {
 		dst = s.append(dst)
 	}
-	return finish(dst, start)
+	return finish(dst, start, longRoom)
 }
 
 func appendRefs(dst []byte, refs []uint32, order *flowIndex) []byte {
-	dst, start := open(dst, 1)
+	room := roomFor(len(refs))
+	dst, start := open(dst, 1, room)
 	dst = slices.Grow(dst, len(refs)*5)
 	for _, ref := range refs {
 		dst = appendVarint(dst, uint64(order.of(ref>>1)<<1|ref&1))
 	}
-	return finish(dst, start)
+	return finish(dst, start, room)
 }
 
 // appendTimes appends the column time_delta_ns. The first delta is 0: base_time
 // is the first row's time.
 func appendTimes(dst []byte, times []int64) []byte {
-	dst, start := open(dst, 2)
+	room := roomFor(3 * len(times))
+	dst, start := open(dst, 2, room)
 	dst = slices.Grow(dst, len(times)*maxVarint)
 	p, n := dst[:cap(dst)], len(dst)
 	last := times[0]
@@ -187,11 +189,12 @@ func appendTimes(dst []byte, times []int64) []byte {
 		}
 		n += putWide(p[n:], zigzag)
 	}
-	return finish(p[:n], start)
+	return finish(p[:n], start, room)
 }
 
 func appendFingerprint(dst []byte, f *flow.Fingerprint, like uint64, order *flowIndex) []byte {
-	dst, start := open(dst, 6)
+	room := roomFor(len(f.Value) + len(f.Raw) + len(f.ServerName) + 20)
+	dst, start := open(dst, 6, room)
 	dst = appendUint(dst, 1, uint64(order.of(f.Flow)))
 	dst = appendUint(dst, 2, uint64(f.Row))
 	if like == 0 {
@@ -201,17 +204,17 @@ func appendFingerprint(dst []byte, f *flow.Fingerprint, like uint64, order *flow
 	}
 	dst = appendText(dst, 6, f.ServerName)
 	dst = appendUint(dst, 7, like)
-	return finish(dst, start)
+	return finish(dst, start, room)
 }
 
 func appendLost(dst []byte, l *flow.Lost) []byte {
-	dst, start := open(dst, 8)
+	dst, start := open(dst, 8, shortRoom)
 	dst = appendUint(dst, 1, l.FirstSequence)
 	dst = appendUint(dst, 2, l.LastSequence)
 	dst = appendUint(dst, 3, l.Packets)
 	dst = appendUint(dst, 4, l.Bytes)
 	dst = appendText(dst, 5, l.Reason)
-	return finish(dst, start)
+	return finish(dst, start, shortRoom)
 }
 
 // appendText is appendString for text that comes from packets: one bad byte

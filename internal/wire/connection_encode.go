@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -27,30 +26,30 @@ func AppendConnection(dst []byte, s *tracker.Snapshot) []byte {
 func AppendEviction(dst []byte, e *tracker.Eviction) []byte {
 	dst = appendUint(dst, evictionCause, uint64(e.Cause))
 	dst = appendTime(dst, evictionEvictedAt, e.EvictedAt)
-	dst, start := open(dst, evictionConnection)
+	dst, start := open(dst, evictionConnection, mediumRoom)
 	dst = AppendConnection(dst, &e.Connection)
-	return finish(dst, start)
+	return finish(dst, start, mediumRoom)
 }
 
 // AppendConnectionFrame appends s as p wants it, framed as field 1, which is
 // where GetResponse, AllResponse and ExportResponse have their connections.
 func (p Projection) AppendConnectionFrame(dst []byte, s *tracker.Snapshot) []byte {
-	dst, start := open(dst, 1)
+	dst, start := open(dst, 1, mediumRoom)
 	dst = p.Append(dst, s)
-	return finish(dst, start)
+	return finish(dst, start, mediumRoom)
 }
 
 // AppendEvictionFrame appends e as p wants it, framed as field 1, which is where
 // WatchResponse has its evictions.
 func (p Projection) AppendEvictionFrame(dst []byte, sequence uint64, e *tracker.Eviction) []byte {
-	dst, frame := open(dst, 1)
+	dst, frame := open(dst, 1, mediumRoom)
 	dst = appendUint(dst, evictionSequence, sequence)
 	dst = appendUint(dst, evictionCause, uint64(e.Cause))
 	dst = appendTime(dst, evictionEvictedAt, e.EvictedAt)
-	dst, connection := open(dst, evictionConnection)
+	dst, connection := open(dst, evictionConnection, mediumRoom)
 	dst = p.Append(dst, &e.Connection)
-	dst = finish(dst, connection)
-	return finish(dst, frame)
+	dst = finish(dst, connection, mediumRoom)
+	return finish(dst, frame, mediumRoom)
 }
 
 // Append appends s as a whorl.v1.Connection with the fields that p wants.
@@ -168,24 +167,19 @@ func (p Projection) appendTables(dst []byte, s *tracker.Snapshot) []byte {
 // appendID writes the id without a string in between. It has fewer than 128
 // bytes but for the longest IPv6 addresses with a network: finish sees to that.
 func appendID(dst []byte, s *tracker.Snapshot) []byte {
-	dst, start := open(dst, connectionID)
-	dst = s.Key.Append(dst)
+	dst, start := open(dst, connectionID, shortRoom)
+	dst = appendKey(dst, &s.Key)
 	if s.Network != "" && s.Network != flow.DefaultNetwork {
 		dst = append(dst, '@')
 		dst = append(dst, s.Network...)
 	}
-	return finish(dst, start)
+	return finish(dst, start, shortRoom)
 }
 
 // appendAddr writes an address, at most 39 characters, as text.
 func appendAddr(dst []byte, num uint64, a *flow.Addr) []byte {
-	dst = appendVarint(dst, num<<3|lenPfx)
-	dst = append(dst, 0)
-	start := len(dst)
-	// Appending a valid address allocates nothing.
-	dst = netip.AddrFrom16(*a).Unmap().AppendTo(dst)
-	dst[start-1] = byte(len(dst) - start)
-	return dst
+	dst, start := open(dst, num, shortRoom)
+	return finish(appendAddrText(dst, a), start, shortRoom)
 }
 
 // typesByName is the order in which a generated encoder that is asked to be
@@ -210,10 +204,11 @@ func (p Projection) appendFingerprints(dst []byte, s *tracker.Snapshot) []byte {
 		return dst
 	}
 	if t, value := s.PrimaryFingerprint(); t != 0 {
-		dst, start := open(dst, connectionPrimaryFingerprint)
+		room := roomFor(len(value) + 16)
+		dst, start := open(dst, connectionPrimaryFingerprint, room)
 		dst = appendString(dst, 1, t.String())
 		dst = appendString(dst, 2, value)
-		return finish(dst, start)
+		return finish(dst, start, room)
 	}
 	return dst
 }
@@ -234,13 +229,18 @@ func (p Projection) appendHistories(dst []byte, num uint64, hs []tracker.History
 			continue
 		}
 		h := &hs[place[t]-1]
+		size := 4
+		if n := len(h.Events); n > 0 {
+			size += min(n, keep) * (4 + eventSize(&h.Events[n-1]))
+		}
+		room, entryRoom := roomFor(size), roomFor(size+12)
 		var entry, value int
-		dst, entry = open(dst, num)
+		dst, entry = open(dst, num, entryRoom)
 		dst = appendString(dst, 1, t.String())
-		dst, value = open(dst, 2)
+		dst, value = open(dst, 2, room)
 		dst = appendHistory(dst, h, keep)
-		dst = finish(dst, value)
-		dst = finish(dst, entry)
+		dst = finish(dst, value, room)
+		dst = finish(dst, entry, entryRoom)
 	}
 	return dst
 }
@@ -267,17 +267,21 @@ func window(n, keep int) (first, newest int) {
 	return keep / 10, n - (keep - keep/10)
 }
 
+// eventSize is about what an event takes.
+func eventSize(e *tracker.FingerprintEvent) int { return len(e.Value) + len(e.Probe) + 20 }
+
 func appendEvent(dst []byte, e *tracker.FingerprintEvent) []byte {
-	dst, start := open(dst, 1)
+	room := roomFor(eventSize(e))
+	dst, start := open(dst, 1, room)
 	dst = appendString(dst, 1, e.Value)
 	dst = appendTime(dst, 2, e.SeenAt)
 	dst = appendUint(dst, 3, e.PacketNum)
 	dst = appendString(dst, 4, e.Probe)
-	return finish(dst, start)
+	return finish(dst, start, room)
 }
 
 func appendAnomaly(dst []byte, num uint64, a *tracker.Anomaly) []byte {
-	dst, start := open(dst, num)
+	dst, start := open(dst, num, mediumRoom)
 	dst = appendString(dst, 1, a.Description)
 	dst = appendString(dst, 2, a.Rule)
 	dst = appendUint(dst, 3, uint64(a.Severity))
@@ -286,11 +290,11 @@ func appendAnomaly(dst []byte, num uint64, a *tracker.Anomaly) []byte {
 	}
 	dst = appendUint(dst, 5, a.PacketNum)
 	dst = appendEvidence(dst, 6, a.Evidence)
-	return finish(dst, start)
+	return finish(dst, start, mediumRoom)
 }
 
 func appendTableMatch(dst []byte, m *tracker.TableMatch) []byte {
-	dst, start := open(dst, connectionTableMatches)
+	dst, start := open(dst, connectionTableMatches, mediumRoom)
 	dst = appendString(dst, 1, m.App)
 	dst = appendBool(dst, 2, m.Bad)
 	dst = appendString(dst, 3, m.Note)
@@ -298,7 +302,7 @@ func appendTableMatch(dst []byte, m *tracker.TableMatch) []byte {
 	dst = appendString(dst, 5, m.Entry)
 	dst = appendString(dst, 6, m.Source)
 	dst = appendEvidence(dst, 7, m.Evidence)
-	return finish(dst, start)
+	return finish(dst, start, mediumRoom)
 }
 
 // appendEvidence writes a list of Evidence as field num. Its type is a name, and
@@ -307,7 +311,8 @@ func appendEvidence(dst []byte, num uint64, es []tracker.Evidence) []byte {
 	for i := range es {
 		e := &es[i]
 		var start int
-		dst, start = open(dst, num)
+		room := roomFor(len(e.Value) + len(e.Probe) + 30)
+		dst, start = open(dst, num, room)
 		if e.Type.Valid() {
 			dst = appendString(dst, 1, e.Type.String())
 		}
@@ -317,19 +322,19 @@ func appendEvidence(dst []byte, num uint64, es []tracker.Evidence) []byte {
 		if e.SeenAt != 0 {
 			dst = appendTime(dst, 5, e.SeenAt)
 		}
-		dst = finish(dst, start)
+		dst = finish(dst, start, room)
 	}
 	return dst
 }
 
 func appendObserver(dst []byte, o *tracker.Observer) []byte {
-	dst, start := open(dst, connectionObservers)
+	dst, start := open(dst, connectionObservers, shortRoom)
 	dst = appendString(dst, 1, o.Probe)
 	dst = appendUint(dst, 2, o.PacketCount)
 	dst = appendUint(dst, 3, o.ByteCount)
 	dst = appendTime(dst, 4, o.FirstSeen)
 	dst = appendTime(dst, 5, o.LastSeen)
-	return finish(dst, start)
+	return finish(dst, start, shortRoom)
 }
 
 // kept is how many events of each history are encoded.

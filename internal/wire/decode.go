@@ -131,6 +131,20 @@ func wideVarint(p []byte) (v uint64, size int) {
 	return x, bits.TrailingZeros64(stop)>>3 + 1
 }
 
+// shortVarint reads a varint that is most likely one or two bytes long. n is
+// negative when p does not begin with one.
+func shortVarint(p []byte) (v uint64, n int) {
+	if len(p) > 1 {
+		if p[0] < 0x80 {
+			return uint64(p[0]), 1
+		}
+		if p[1] < 0x80 {
+			return uint64(p[0]&0x7f) | uint64(p[1])<<7, 2
+		}
+	}
+	return protowire.ConsumeVarint(p)
+}
+
 // longVarint is wideVarint near the end of p and beyond 56 bits.
 func longVarint(p []byte) (v uint64, size int) {
 	for i, c := range p {

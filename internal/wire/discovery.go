@@ -36,18 +36,18 @@ func AppendDiscovery(dst []byte, d *Discovery) []byte {
 // WatchResponse has its discoveries. What p leaves out is left out of the
 // connection.
 func (p Projection) AppendDiscoveryFrame(dst []byte, sequence uint64, d *Discovery) []byte {
-	dst, frame := open(dst, watchDiscoveries)
+	dst, frame := open(dst, watchDiscoveries, mediumRoom)
 	dst = appendUint(dst, discoverySequence, sequence)
 	dst = p.appendDiscovery(dst, d)
-	return finish(dst, frame)
+	return finish(dst, frame, mediumRoom)
 }
 
 func (p Projection) appendDiscovery(dst []byte, d *Discovery) []byte {
 	dst = appendTime(dst, discoveryDiscoveredAt, d.DiscoveredAt)
 	dst = appendAnomaly(dst, discoveryAnomaly, &d.Anomaly)
-	dst, connection := open(dst, discoveryConnection)
+	dst, connection := open(dst, discoveryConnection, mediumRoom)
 	dst = p.Append(dst, &d.Connection)
-	dst = finish(dst, connection)
+	dst = finish(dst, connection, mediumRoom)
 	return appendUint(dst, discoveryEvictionSequence, d.EvictionSequence)
 }
 

@@ -46,34 +46,58 @@ func appendString[S string | []byte](dst []byte, num uint64, s S) []byte {
 	if len(s) == 0 {
 		return dst
 	}
+	if len(s) < 0x80 && num < 16 {
+		dst = append(dst, byte(num<<3|lenPfx), byte(len(s)))
+		return append(dst, s...)
+	}
 	dst = appendVarint(dst, num<<3|lenPfx)
 	dst = appendVarint(dst, uint64(len(s)))
 	return append(dst, s...)
 }
 
-// lengthRoom is what open leaves for a length: enough for 2 MiB, so that finish
-// seldom has to move a long message more than by a byte.
-const lengthRoom = 3
+// How many bytes open leaves for a length that is not known yet. Where the guess
+// is wrong finish moves the message, by a byte or two.
+const (
+	shortRoom  = 1 // below 128 bytes
+	mediumRoom = 2 // below 16 KiB
+	longRoom   = 3 // below 2 MiB
+)
 
-// open starts a length-prefixed field whose length is not known yet. It returns
-// the place to give to finish.
-func open(dst []byte, num uint64) ([]byte, int) {
-	dst = appendVarint(dst, num<<3|lenPfx)
-	return append(dst, 0, 0, 0), len(dst) + lengthRoom
+// roomFor returns the room for a length of about n.
+func roomFor(n int) int {
+	switch {
+	case n < 1<<7:
+		return shortRoom
+	case n < 1<<14:
+		return mediumRoom
+	}
+	return longRoom
 }
 
-// finish writes the length of the field that open started at start.
-func finish(dst []byte, start int) []byte {
+// open starts a length-prefixed field whose length will take room bytes, at most
+// longRoom, if all goes as expected. It returns the place to give to finish.
+func open(dst []byte, num uint64, room int) ([]byte, int) {
+	dst = appendVarint(dst, num<<3|lenPfx)
+	dst = append(dst, "\x00\x00\x00"[:room]...)
+	return dst, len(dst)
+}
+
+// finish writes the length of the field that open started at start with room.
+func finish(dst []byte, start, room int) []byte {
 	n := len(dst) - start
+	if n < 1<<7 && room == shortRoom {
+		dst[start-1] = byte(n)
+		return dst
+	}
 	size := sizeVarint(uint64(n))
-	if size > lengthRoom {
-		dst = append(dst, make([]byte, size-lengthRoom)...)
+	if size > room {
+		dst = append(dst, make([]byte, size-room)...)
 	}
-	if size != lengthRoom {
-		copy(dst[start-lengthRoom+size:], dst[start:start+n])
-		dst = dst[:start-lengthRoom+size+n]
+	if size != room {
+		copy(dst[start-room+size:], dst[start:start+n])
+		dst = dst[:start-room+size+n]
 	}
-	putVarint(dst[start-lengthRoom:], uint64(n))
+	putVarint(dst[start-room:], uint64(n))
 	return dst
 }
 
@@ -111,20 +135,36 @@ func putWide(p []byte, v uint64) int {
 	return n
 }
 
+// timeRoom is the most that appendTime writes, and scribbles on behind that.
+const timeRoom = 32
+
 // appendTime appends a google.protobuf.Timestamp field for Unix nanoseconds t.
 func appendTime(dst []byte, num uint64, t int64) []byte {
 	sec, nsec := split(t)
-	n := 0
+	dst = slices.Grow(dst, timeRoom)
+	p := dst[len(dst) : len(dst)+timeRoom]
+	n := putVarint(p, num<<3|lenPfx)
+	start := n + 1
+	n = start
 	if sec != 0 {
-		n += 1 + sizeVarint(uint64(sec))
+		p[n] = 1<<3 | byte(varint)
+		n += 1 + putAny(p[n+1:], uint64(sec))
 	}
 	if nsec != 0 {
-		n += 1 + sizeVarint(uint64(nsec))
+		p[n] = 2<<3 | byte(varint)
+		n += 1 + putAny(p[n+1:], uint64(nsec))
 	}
-	dst = appendVarint(dst, num<<3|lenPfx)
-	dst = append(dst, byte(n))
-	dst = appendUint(dst, 1, uint64(sec))
-	return appendUint(dst, 2, uint64(nsec))
+	p[start-1] = byte(n - start)
+	return dst[:len(dst)+n]
+}
+
+// putAny is putVarint where most values take three bytes or more. p has room for
+// maxVarint bytes, all of which may be written.
+func putAny(p []byte, v uint64) int {
+	if v < 1<<14 {
+		return putVarint(p, v)
+	}
+	return putWide(p, v)
 }
 
 // split returns t as seconds and the nanoseconds above them, 0 to 999,999,999.
@@ -141,7 +181,7 @@ func appendPacked[V uint32 | uint64](dst []byte, num uint64, column []V) []byte 
 	if len(column) == 0 {
 		return dst
 	}
-	dst, start := open(dst, num)
+	dst, start := open(dst, num, longRoom)
 	// Room for the widest values, so that the loop need not ask.
 	dst = slices.Grow(dst, len(column)*maxVarint)
 	p, n := dst[:cap(dst)], len(dst)
@@ -157,5 +197,5 @@ func appendPacked[V uint32 | uint64](dst []byte, num uint64, column []V) []byte 
 			n += putWide(p[n:], uint64(v))
 		}
 	}
-	return finish(p[:n], start)
+	return finish(p[:n], start, longRoom)
 }
