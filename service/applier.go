@@ -34,6 +34,8 @@ type applied struct {
 	duplicate bool
 	// evicted is the number of connections a flush evicted.
 	evicted int
+	// forgotten is the number of fingerprints a forget made new again.
+	forgotten int
 	// packets and bytes are those of a batch that was counted.
 	packets, bytes uint64
 }
@@ -50,6 +52,8 @@ type applier struct {
 	pending  completions
 	origins  map[originKey]tracker.Origin
 	batches  *batchPool
+	// knowledge forgets; nil knows nothing.
+	knowledge *knowledge
 	// keeps says that applied records stay in the log: checkpoints trim it.
 	keeps bool
 
@@ -105,6 +109,8 @@ func (a *applier) apply(ctx context.Context, r *log.Record) error {
 		return a.tracker.Tick(ctx, entryOf(r), func() { a.pending.end(c) })
 	case log.KindFlush:
 		return a.applyFlush(ctx, r, t)
+	case log.KindForget:
+		return a.applyForget(ctx, r, t)
 	case log.KindClose:
 		a.sessions.close(keyOf(r.Session))
 	}

@@ -103,7 +103,7 @@ func newCollector(cfg Config, s *storage) (*Collector, error) {
 	batches := &batchPool{}
 	c.applier = &applier{
 		log: c.log, tracker: c.tracker, sessions: c.sessions, names: c.names, counters: &c.counters,
-		origins: make(map[originKey]tracker.Origin), batches: batches, keeps: s.durable(),
+		origins: make(map[originKey]tracker.Origin), batches: batches, keeps: s.durable(), knowledge: c.knowledge,
 	}
 	if s.folder != nil {
 		c.checkpointer = &checkpointer{

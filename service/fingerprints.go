@@ -53,10 +53,10 @@ func inventoryMatch(q inventoryQuery) (func(*analyst.Fingerprint) bool, error) {
 	}
 	var patterns []pattern.Pattern
 	for i, text := range q.GetPattern() {
-		p, ok := pattern.Parse(text)
-		if !ok || text == "" || len(text) > maxPatternBytes {
+		p, err := pattern.Parse(text)
+		if err != nil || text == "" || len(text) > maxPatternBytes {
 			return nil, badField(ReasonBadField, fmt.Sprintf("pattern[%d]", i), text,
-				"a fingerprint, or a pattern in which * is a whole part or the end, such as t13d1516h2_*_02713d6af862 or t13d*")
+				"a fingerprint, or a pattern in which * is any letters of a part, such as t13d*_*_02713d6af862, or at the end any tail, such as t13d*")
 		}
 		patterns = append(patterns, p)
 	}
@@ -148,22 +148,6 @@ func both(a, b func(*analyst.Fingerprint) bool) func(*analyst.Fingerprint) bool 
 		return b
 	}
 	return func(f *analyst.Fingerprint) bool { return a(f) && b(f) }
-}
-
-// ForgetFingerprints makes what matches new again or, without confirm, counts it.
-func (ss *statusService) ForgetFingerprints(_ context.Context, req *whorlv1.ForgetFingerprintsRequest) (*whorlv1.ForgetFingerprintsResponse, error) {
-	k := ss.c.knowledge
-	if k == nil {
-		return nil, errNothingKnown()
-	}
-	if req.GetType() == "" && len(req.GetPattern()) == 0 {
-		return nil, badField(ReasonBadField, "pattern", "", `given, nor is type: the pattern "*" stands for all`)
-	}
-	match, err := inventoryMatch(req)
-	if err != nil {
-		return nil, err
-	}
-	return &whorlv1.ForgetFingerprintsResponse{Matched: uint64(k.analyst.Forget(match, !req.GetConfirm()))}, nil
 }
 
 // ReloadConfig reads tables and rules again.

@@ -56,11 +56,23 @@ func (a *Analyst) Fingerprints(after uint64, most int, match func(f *Fingerprint
 	return a.memory.Page(after, most, match)
 }
 
-// Forget forgets the fingerprints for which match is true (nil: all) and returns
-// how many; with dry it only counts them. The next sight of one is its first. It
-// is not part of the log: a state saved before brings back what was forgotten.
-func (a *Analyst) Forget(match func(f *Fingerprint) bool, dry bool) int {
+// Matching counts the fingerprints for which match is true (nil: all).
+func (a *Analyst) Matching(match func(f *Fingerprint) bool) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.memory.Forget(match, dry)
+	return a.memory.Forget(match, true)
+}
+
+// Forget forgets the fingerprints for which match is true (nil: all) and returns
+// how many. The next sight of one is its first. It is an entry of the log, at
+// position: call it when the last Output before has been taken and none behind
+// it. One that the restored state has seen already is passed over, with 0.
+func (a *Analyst) Forget(position uint64, match func(f *Fingerprint) bool) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if position <= a.position {
+		return 0
+	}
+	a.position = position
+	return a.memory.Forget(match, false)
 }

@@ -128,7 +128,7 @@ func (s *Stream) settle(ctx context.Context, data []byte) (stored bool, err erro
 		}
 		// It was read, from the page cache perhaps: the sync that failed, or was not
 		// waited for, is made up for before it counts.
-		if err := s.server.syncBlocks(s.name); err != nil {
+		if err := s.server.syncBlocks(s.name, appendedIn); err != nil {
 			return false, err
 		}
 		s.last, s.unsettled = state.Last, false

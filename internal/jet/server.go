@@ -66,7 +66,8 @@ type Server struct {
 	mu      sync.Mutex // guards all below; held during a restart
 	live    *engine    // nil while the restart of a broken one does not succeed
 	mended  time.Time  // last restart
-	broken  error      // why live is nil
+	broken  error      // why live is nil, or will be
+	doubted bool       // live has a write that failed: what it knows may be on no disk
 	stopped bool
 }
 
@@ -177,7 +178,7 @@ func (s *Server) mend(old *engine, err error) bool {
 	if s.live != old {
 		return s.live != nil // somebody did already
 	}
-	s.broken = err
+	s.broken, s.doubted = err, true
 	s.restartLocked()
 	return s.live != nil && s.live != old
 }
@@ -193,9 +194,10 @@ func (s *Server) restartLocked() {
 		return
 	}
 	s.mended = time.Now()
-	if s.live != nil {
-		s.live.stop()
-		s.live = nil
+	s.endLocked()
+	if s.doubted {
+		s.broken = errors.New("what a failed engine believed could not be removed")
+		return
 	}
 	e, err := s.startEngine()
 	if err != nil {
@@ -212,10 +214,27 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
+	if s.live != nil && s.live.healthy() != nil {
+		s.doubted = true
+	}
+	s.endLocked()
+}
+
+// endLocked ends the engine and makes up for what a failed one leaves behind: if
+// that cannot be done it stays in doubt.
+func (s *Server) endLocked() {
 	if s.live != nil {
 		s.live.stop()
 		s.live = nil
 	}
+	if !s.doubted {
+		return
+	}
+	if err := s.dropIndexes(); err != nil {
+		s.cfg.Logger.Error("an index of jetstream that cannot be trusted cannot be removed", slog.Any("err", err))
+		return
+	}
+	s.doubted = false
 }
 
 // writable tries whether dir takes a write and keeps it.

@@ -110,6 +110,13 @@ func (s *Server) Open(ctx context.Context, cfg StreamConfig) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", cfg.Name, err)
 	}
+	// A process that was killed may have left what it wrote to the page cache alone;
+	// from now on it counts as stored.
+	if exists {
+		if err := s.syncBlocks(cfg.Name, 0); err != nil {
+			return nil, fmt.Errorf("open stream %s: %w", cfg.Name, err)
+		}
+	}
 	st := &Stream{server: s, name: cfg.Name, maxBytes: want.MaxBytes, engine: e, handle: h}
 	st.last = h.CachedInfo().State.LastSeq
 	return st, nil

@@ -22,7 +22,7 @@ func someRecords(rnd *rand.Rand, first Position, n int) []Record {
 	for i := range records {
 		at += rnd.Int64N(1e9)
 		records[i] = Record{
-			Position: first + Position(i), LogTime: at, Kind: Kind(1 + rnd.IntN(int(KindReload))), Session: sessions[rnd.IntN(len(sessions))],
+			Position: first + Position(i), LogTime: at, Kind: Kind(1 + rnd.IntN(int(KindForget))), Session: sessions[rnd.IntN(len(sessions))],
 		}
 		if size := rnd.IntN(2000); size > 500 {
 			data := make([]byte, size)

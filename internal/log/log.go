@@ -41,12 +41,10 @@ const (
 	// KindForget asks to forget when fingerprints were first seen: Data says
 	// which.
 	KindForget Kind = 5
-	// KindReload says that rules or tables changed here: Data says to what.
-	KindReload Kind = 6
 )
 
 // Valid reports whether k is one of the constants above.
-func (k Kind) Valid() bool { return k >= KindBatch && k <= KindReload }
+func (k Kind) Valid() bool { return k >= KindBatch && k <= KindForget }
 
 // String returns the lower-case name of the kind.
 func (k Kind) String() string {
@@ -61,8 +59,6 @@ func (k Kind) String() string {
 		return "close"
 	case KindForget:
 		return "forget"
-	case KindReload:
-		return "reload"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
