@@ -54,12 +54,12 @@ func ParseCursor(s string) (Cursor, error) {
 		}
 		epoch, digits := s[:i], s[i+1:]
 		if !validEpoch(epoch) {
-			return bad(fmt.Sprintf("%q: %q is not an epoch", s, epoch))
+			return bad(fmt.Sprintf("%q has no epoch before the dot", s))
 		}
 		n, err := strconv.ParseUint(digits, 10, 64)
 		// One place has one text: no "007", no "+7".
 		if err != nil || digits != "0" && digits[0] == '0' {
-			return bad(fmt.Sprintf("%q: %q is not a sequence number", s, digits))
+			return bad(fmt.Sprintf("%q has no sequence number behind the dot", s))
 		}
 		return Cursor{Epoch: epoch, Sequence: n}, nil
 	}
