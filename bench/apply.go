@@ -27,10 +27,9 @@ func newTable(cfg tracker.Config) (*table, error) {
 }
 
 // wait returns when all that was submitted is applied.
-func (t *table) wait(logTime int64) error {
+func (t *table) wait() error {
 	done := make(chan struct{})
-	err := t.Flush(context.Background(), tracker.Entry{LogTime: logTime}, tracker.FlushRequest{Network: "nobody"}, func(int) { close(done) })
-	if err != nil {
+	if err := t.Sync(context.Background(), func() { close(done) }); err != nil {
 		return err
 	}
 	<-done
@@ -61,7 +60,7 @@ func (s *stages) routeAndApply() error {
 		if err != nil {
 			return err
 		}
-		return t.wait(0)
+		return t.wait()
 	})
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ func (t *table) submit(batches []*flow.Batch) error {
 			return err
 		}
 	}
-	return t.wait(traffic.Epoch)
+	return t.wait()
 }
 
 // feed gives the packets of batches to the baseline, one by one, as its callers

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/whorl-net/whorl/internal/feed"
-	"github.com/whorl-net/whorl/internal/filter"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/tracker"
@@ -43,11 +42,10 @@ func (ts *trackerService) All(ctx context.Context, req *whorlv1.AllRequest) (*wh
 		place.feedCursor = ts.journal.Newest()
 		place.now = time.Now().UnixNano()
 	}
-	l, err := newLister(ts, req, place.now)
+	l, err := newLister(ts, req, place.now, place.at)
 	if err != nil {
 		return nil, err
 	}
-	l.walk.at = place.at
 	for l.frames.count < int(size) && len(l.frames.bytes) < pageBytes {
 		if !l.next(ctx, int(size)-l.frames.count) {
 			break
@@ -62,7 +60,7 @@ func (ts *trackerService) All(ctx context.Context, req *whorlv1.AllRequest) (*wh
 	}
 	wire.SetField1(resp, l.frames.bytes)
 	if l.walk.more {
-		place.at = l.walk.at
+		place.at = l.walk.search.Cursor()
 		resp.NextPageToken = ts.tokens.seal(req, place)
 	}
 	return resp, nil
@@ -71,7 +69,7 @@ func (ts *trackerService) All(ctx context.Context, req *whorlv1.AllRequest) (*wh
 // Export streams everything that matches, in messages of about pageBytes.
 func (ts *trackerService) Export(req *whorlv1.ExportRequest, out grpc.ServerStreamingServer[whorlv1.ExportResponse]) error {
 	cursor := ts.journal.Newest()
-	l, err := newLister(ts, req, time.Now().UnixNano())
+	l, err := newLister(ts, req, time.Now().UnixNano(), tracker.Cursor{})
 	if err != nil {
 		return err
 	}
@@ -94,14 +92,11 @@ func (ts *trackerService) Export(req *whorlv1.ExportRequest, out grpc.ServerStre
 
 // lister walks the table and encodes what matches.
 type lister struct {
-	tracker  *tracker.Tracker
 	counters *counters
-	filter   *filter.Filter
 	wanted   wire.Projection
 	thin     wire.Projection // wanted without histories
-	detail   tracker.Detail
 	chunk    int
-	walk     walk
+	walk     *walk
 	frames   frames
 }
 
@@ -118,7 +113,7 @@ type listed interface {
 	GetFingerprintTypes() []string
 }
 
-func newLister(ts *trackerService, req listed, now int64) (*lister, error) {
+func newLister(ts *trackerService, req listed, now int64, at tracker.Cursor) (*lister, error) {
 	f, err := compileFilter(req, now, false)
 	if err != nil {
 		return nil, badFilter(err)
@@ -132,10 +127,10 @@ func newLister(ts *trackerService, req listed, now int64) (*lister, error) {
 		return nil, badMalformed(err)
 	}
 	l := &lister{
-		tracker: ts.tracker, counters: ts.counters, filter: f, wanted: wanted, thin: thin,
-		detail: max(f.Detail(), wanted.Detail()), chunk: bareChunk,
+		counters: ts.counters, wanted: wanted, thin: thin,
+		chunk: bareChunk, walk: newWalk(ts.tracker, f, wanted.Detail(), at),
 	}
-	if l.detail >= tracker.Histories {
+	if l.walk.detail >= tracker.Histories {
 		l.chunk = fullChunk
 	}
 	return l, nil
@@ -144,14 +139,10 @@ func newLister(ts *trackerService, req listed, now int64) (*lister, error) {
 // next copies the next chunk of at most limit connections and encodes those that
 // match; false is the end of the walk, or walk.err.
 func (l *lister) next(ctx context.Context, limit int) bool {
-	if !l.walk.next(ctx, l.tracker, l.detail, min(l.chunk, limit)) {
+	if !l.walk.next(ctx, min(l.chunk, limit)) {
 		return false
 	}
-	for i := range l.walk.page {
-		s := &l.walk.page[i]
-		if !l.filter.Match(s) {
-			continue
-		}
+	for s := range l.walk.matches() {
 		l.frames.add(l.wanted, l.thin, s, l.counters)
 	}
 	return true

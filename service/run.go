@@ -126,6 +126,7 @@ func (c *Collector) serve(ctx context.Context, began time.Time) error {
 
 // opens says that the collector serves.
 func (c *Collector) opens() {
+	c.storage.used = true
 	c.health.Serving()
 	close(c.ready)
 }

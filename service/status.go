@@ -133,17 +133,9 @@ func (ss *statusService) FlushConnections(ctx context.Context, req *whorlv1.Flus
 		return nil, badFilter(err)
 	}
 	if !req.GetConfirm() {
-		var w walk
-		matched := uint64(0)
-		for w.next(ctx, ss.c.tracker, f.Detail(), countChunk) {
-			for i := range w.page {
-				if f.Match(&w.page[i]) {
-					matched++
-				}
-			}
-		}
-		if w.err != nil {
-			return nil, w.err
+		matched, err := countMatching(ctx, ss.c.tracker, f)
+		if err != nil {
+			return nil, err
 		}
 		return &whorlv1.FlushConnectionsResponse{Matched: matched}, nil
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/whorl-net/whorl/internal/checkpoint"
 	"github.com/whorl-net/whorl/internal/datadir"
@@ -26,9 +27,12 @@ type storage struct {
 	dir    *datadir.Dir
 	engine *jet.Server
 	folder *checkpoint.Folder
+	logger *slog.Logger
 	// settingsChanged says that other settings than those of the life before are
 	// in force from the end of the log on.
 	settingsChanged bool
+	// used says that somebody was served from it.
+	used bool
 }
 
 // openStorage opens what cfg says, and completes cfg with what is decided there.
@@ -64,7 +68,7 @@ func inMemory(cfg *Config, l log.Log) (*storage, error) {
 // closed.
 func onDisk(cfg *Config) (s *storage, err error) {
 	ctx := context.Background()
-	s = &storage{}
+	s = &storage{logger: cfg.Logger}
 	if s.dir, err = datadir.Open(cfg.DataDir, cfg.Tracker.Shards); err != nil {
 		return s, err
 	}
@@ -109,7 +113,13 @@ func (s *storage) close() {
 	if s.engine != nil {
 		s.engine.Stop()
 	}
-	if s.dir != nil {
+	switch {
+	case s.dir == nil:
+	case s.used:
 		s.dir.Close()
+	default: // a start that came to nothing leaves nothing
+		if err := s.dir.Discard(); err != nil {
+			s.logger.Warn("the data directory is left as it is", slog.Any("err", err))
+		}
 	}
 }

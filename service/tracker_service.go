@@ -113,66 +113,13 @@ func (ts *trackerService) Count(ctx context.Context, req *whorlv1.CountRequest) 
 		return nil, err
 	}
 	resp := &whorlv1.CountResponse{AsOf: timestamppb.New(now)}
-	if f.All() && groups == nil {
-		resp.Count = ts.tracker.Count().Live
-		return resp, nil
+	if groups == nil {
+		resp.Count, err = countMatching(ctx, ts.tracker, f)
+		return resp, err
 	}
-	detail := f.Detail()
-	if groups != nil {
-		detail = max(detail, groups.detail)
+	if resp.Count, err = groups.count(ctx, ts.tracker, f); err != nil {
+		return nil, err
 	}
-	var w walk
-	for w.next(ctx, ts.tracker, detail, countChunk) {
-		for i := range w.page {
-			s := &w.page[i]
-			if !f.Match(s) {
-				continue
-			}
-			resp.Count++
-			if groups == nil {
-				continue
-			}
-			if err := groups.add(s); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if w.err != nil {
-		return nil, w.err
-	}
-	if groups != nil {
-		resp.Groups, resp.OtherGroups = groups.top()
-	}
+	resp.Groups, resp.OtherGroups = groups.top()
 	return resp, nil
-}
-
-// Chunks of a walk: how many connections are copied at a time. With whole
-// histories a connection may be a MiB.
-const (
-	countChunk = 256
-	fullChunk  = 16
-	bareChunk  = 256
-)
-
-// walk goes through the table in chunks, in memory it uses again.
-type walk struct {
-	at   tracker.Cursor
-	page []tracker.Snapshot
-	more bool
-	on   bool // begun
-	err  error
-}
-
-// next copies the next chunk; false is the end, or w.err.
-func (w *walk) next(ctx context.Context, t *tracker.Tracker, d tracker.Detail, limit int) bool {
-	if w.on && !w.more {
-		return false
-	}
-	if ctx.Err() != nil {
-		w.err = context.Cause(ctx)
-		return false
-	}
-	w.page, w.at, w.more = t.Page(w.at, d, limit, w.page)
-	w.on = true
-	return true
 }

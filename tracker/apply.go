@@ -50,6 +50,7 @@ func (j *job) rowsOf(w *worker) []uint16 {
 // apply applies the worker's part of a batch, row by row over all its shards.
 func (w *worker) apply(j *job) {
 	w.batches++
+	w.opens.reset()
 	w.flows = resize(w.flows, len(j.b.Flows))
 	removed := w.removed
 	rows, flows, prints := j.rowsOf(w), j.flowsOf(w), j.prints
@@ -66,18 +67,21 @@ func (w *worker) apply(j *job) {
 			flows = flows[n:]
 		}
 		w.touchVictims()
-		w.mu.Lock()
+		w.gate.lock()
 		for len(block) > 0 {
-			block = block[w.applyFast(j, block, prints, removed):]
-			if len(block) > 0 {
-				prints = w.applyRow(j, int(block[0]), prints, removed)
-				block = block[1:]
+			if w.flows[j.b.Flow[block[0]]>>1].hot != nil {
+				block = block[w.applyFast(j, block, prints, removed):]
+				if len(block) == 0 {
+					break
+				}
 			}
+			prints = w.applyRow(j, int(block[0]), prints, removed)
+			block = block[1:]
 		}
 		if w.part != nil && w.part.full() {
 			w.announce(j)
 		}
-		w.mu.Unlock() // for as long as it takes to look up the next flows
+		w.gate.unlock() // for as long as it takes to look up the next flows
 	}
 	for ; len(flows) > 0; flows = flows[min(len(flows), touchBlock):] {
 		w.touch(j, flows[:min(len(flows), touchBlock)])
@@ -87,7 +91,7 @@ func (w *worker) apply(j *job) {
 
 // finish does what there is to do behind the rows of a batch.
 func (w *worker) finish(j *job, prints []print) {
-	w.mu.Lock()
+	w.gate.lock()
 	for _, s := range w.shards {
 		if s.batch == w.batches {
 			net := s.net(j.network)
@@ -107,7 +111,7 @@ func (w *worker) finish(j *job, prints []print) {
 			s.publish()
 		}
 	}
-	w.mu.Unlock()
+	w.gate.unlock()
 }
 
 // owns reports whether a flow of the batch is of a shard of the worker.
@@ -241,10 +245,14 @@ func (w *worker) touch(j *job, list []uint16) {
 			continue
 		}
 		s.batch = w.batches
-		if h := f.hot; h != nil && h.holds(k) && h.pair == j.origin {
+		h := f.hot
+		if h != nil && h.holds(k) && h.pair == j.origin {
 			continue
 		}
-		if f.slot = s.find(f.hash, k, j.names.pairs); f.slot == 0 {
+		if h != nil || buckets[i%touchBlock].over() > 0 {
+			f.slot = s.find(f.hash, k, j.names.pairs)
+		}
+		if f.slot == 0 {
 			f.hot = nil
 			s.unknown++
 			w.unknown++
@@ -254,19 +262,27 @@ func (w *worker) touch(j *job, list []uint16) {
 	}
 }
 
-// touchVictims does so with the connections that have to go if all flows looked
-// up since it was called last, and not found, open new ones.
+// touchVictims looks up the index buckets of the connections that have to go if
+// all flows looked up since it was called last, and not found, open new ones: so
+// that their cache misses overlap.
 func (w *worker) touchVictims() {
 	if w.unknown == 0 {
 		return
 	}
 	w.unknown = 0
+	var buckets [applyBlock]*bucket
+	found := 0
 	for _, s := range w.shards {
 		if n := s.live + s.unknown - s.maxLive; s.unknown > 0 && n > 0 {
-			s.touchVictims(n)
+			found += s.victims(buckets[found:min(found+n, len(buckets))])
 		}
 		s.unknown = 0
 	}
+	var sum uint32
+	for _, b := range buckets[:found] {
+		sum += uint32(b.lanes[0])
+	}
+	w.touched += sum
 }
 
 // packet is one row, complete: a packet, or a run of packets of one direction.
@@ -307,9 +323,18 @@ func (s *shard) packet(j *job, row int, f *seen, removed uint64) {
 
 	flow := j.b.Flow[row] >> 1
 	var k keyIn
-	if f.hot == nil || s.worker.removed != removed {
+	if f.hot == nil {
+		// Not there when it was looked up: perhaps another flow of the batch is
+		// the same.
 		k.putTuple(&j.b.Flows[flow], j.network)
-		if f.hot == nil || !f.hot.is(&k, j.names.pairs) {
+		if s.worker.opens.may(f.hash) {
+			if f.slot = s.find(f.hash, &k, j.names.pairs); f.slot != 0 {
+				f.hot = s.hot(f.slot)
+			}
+		}
+	} else if s.worker.removed != removed {
+		k.putTuple(&j.b.Flows[flow], j.network)
+		if !f.hot.is(&k, j.names.pairs) {
 			f.hot = nil
 			if f.slot = s.find(f.hash, &k, j.names.pairs); f.slot != 0 {
 				f.hot = s.hot(f.slot)
@@ -324,6 +349,7 @@ func (s *shard) packet(j *job, row int, f *seen, removed uint64) {
 		k.putTuple(&j.b.Flows[flow], j.network)
 	}
 	slot, h := s.add(j, &k, f.hash, &p)
+	s.worker.opens.note(f.hash)
 	f.slot, f.hot = slot, h
 	h.advance(&p, false)
 	if s.worker.events {
@@ -405,7 +431,7 @@ func (s *shard) update(j *job, slot uint32, h *hot, p *packet) {
 func (s *shard) offClock(slot uint32, h *hot, activity int64) {
 	m := s.meta(slot)
 	m.activity = activity
-	m.flags |= offClock
+	m.word |= offClock
 	h.state |= slow
 }
 
@@ -413,15 +439,15 @@ func (s *shard) offClock(slot uint32, h *hot, activity int64) {
 // late nor from the future.
 func (s *shard) backOnClock(slot uint32, h *hot, last int64) int64 {
 	m := s.meta(slot)
-	if m.flags&offClock == 0 {
+	if !m.is(offClock) {
 		return h.lastSeen
 	}
 	m.activity = max(m.activity, last)
 	if m.activity != h.lastSeen {
 		return m.activity
 	}
-	m.flags &^= offClock
-	if m.flags == 0 {
+	m.word &^= offClock
+	if !m.is(multi) {
 		h.state &^= slow
 	}
 	return h.lastSeen

@@ -111,14 +111,14 @@ func (i *images) take(s *shard) *ShardImage {
 		image = &ShardImage{from: i}
 	}
 	image.shard.id = s.id
-	s.worker.mu.Lock()
+	s.worker.gate.enter()
 	chunks, cells := len(s.chunks), len(s.cells.chunks)
-	s.worker.mu.Unlock()
+	s.worker.gate.leave()
 	for len(image.shard.chunks) < chunks {
 		image.shard.addChunk(new(chunk))
 	}
 	for len(image.shard.cells.chunks) < cells {
-		image.shard.cells.chunks = append(image.shard.cells.chunks, new([chunkCells]cell))
+		image.shard.cells.chunks = append(image.shard.cells.chunks, make([]cell, chunkCells))
 	}
 	return image
 }
@@ -144,9 +144,9 @@ func (c *shard) copyFrom(s *shard) {
 	}
 	for i, from := range s.cells.chunks {
 		if i == len(c.cells.chunks) {
-			c.cells.chunks = append(c.cells.chunks, new([chunkCells]cell))
+			c.cells.chunks = append(c.cells.chunks, make([]cell, chunkCells))
 		}
-		*c.cells.chunks[i] = *from
+		copy(c.cells.chunks[i], from)
 	}
 	c.cells.fresh = s.cells.fresh
 	c.values.cells = &c.cells

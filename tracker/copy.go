@@ -1,8 +1,10 @@
 package tracker
 
 import (
+	"encoding/binary"
 	"strings"
 
+	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -11,32 +13,54 @@ import (
 func (s *shard) copyTo(to *Snapshot, slot uint32, d Detail, names *names) {
 	h, m := s.hot(slot), s.meta(slot)
 	to.resetExtras()
-	to.Key = h.flowKey()
-	to.Network = names.networks[names.pairs[h.pair].network]
-	to.UID = makeUID(s.epoch, s.id, slot, m.number)
-	to.Protocol = to.Key.Protocol
-	to.TCPState = h.tcpState()
-	to.Src, to.SrcPort, to.Dst, to.DstPort = to.Key.A, to.Key.APort, to.Key.B, to.Key.BPort
-	src := 0
-	if h.state&initiatorB != 0 {
-		to.Src, to.SrcPort, to.Dst, to.DstPort = to.Key.B, to.Key.BPort, to.Key.A, to.Key.APort
-		src = 1
+	be := binary.BigEndian
+	// Each field from the record: reading back what was just written in other
+	// pieces makes the processor wait.
+	key := &h.key
+	to.Key.A, to.Key.B = flow.Addr(key[0:16]), flow.Addr(key[16:32])
+	aPort, bPort := be.Uint16(key[32:]), be.Uint16(key[34:])
+	protocol := h.proto()
+	to.Key.APort, to.Key.BPort, to.Key.Protocol = aPort, bPort, protocol
+	to.Protocol, to.TCPState = protocol, h.tcpState()
+	src := int(h.state & initiatorB)
+	to.Src, to.Dst = flow.Addr(key[16*src:16*src+16]), flow.Addr(key[16-16*src:32-16*src])
+	to.SrcPort, to.DstPort = aPort, bPort
+	if src == 1 {
+		to.SrcPort, to.DstPort = bPort, aPort
 	}
+	p := names.pairs[h.pair]
+	to.Network = names.networks[p.network]
+	to.UID.put(s.epoch, s.id, slot, m.number)
 	to.FirstSeen, to.LastSeen = m.firstSeen, h.lastSeen
-	if d == Bare && m.cells == 0 {
-		to.PacketCount = uint64(h.packets[0]) + uint64(h.packets[1])
-		to.ByteCount = uint64(h.bytes[0]) + uint64(h.bytes[1])
-		to.SrcPacketCount, to.SrcByteCount = uint64(h.packets[src]), uint64(h.bytes[src])
+	if !m.is(multi | carried) {
+		packets, bytes := uint64(h.packets[src]), uint64(h.bytes[src])
+		to.PacketCount, to.ByteCount = packets+uint64(h.packets[src^1]), bytes+uint64(h.bytes[src^1])
+		to.SrcPacketCount, to.SrcByteCount = packets, bytes
+		if d == Bare {
+			return
+		}
+		to.Observers = append(to.Observers, Observer{
+			Probe:       names.probes[p.probe],
+			PacketCount: to.PacketCount, ByteCount: to.ByteCount,
+			SrcPacketCount: packets, SrcByteCount: bytes,
+			FirstSeen: m.firstSeen, LastSeen: h.lastSeen,
+		})
+	} else if s.copyObservers(to, slot, src, names); d == Bare {
+		to.Observers = to.Observers[:0]
 		return
 	}
+	if m.cells != 0 {
+		s.copyCells(to, m.cells, d, names)
+	}
+}
+
+// copyObservers copies what each observer counted, and the totals.
+func (s *shard) copyObservers(to *Snapshot, slot uint32, src int, names *names) {
 	var all [MaxObservers]counted
 	n, most := s.observed(slot, &all)
 	c := &all[most]
 	to.PacketCount, to.ByteCount = c.packets[0]+c.packets[1], c.bytes[0]+c.bytes[1]
 	to.SrcPacketCount, to.SrcByteCount = c.packets[src], c.bytes[src]
-	if d == Bare {
-		return
-	}
 	for i := range n {
 		c := &all[i]
 		to.Observers = append(to.Observers, Observer{
@@ -45,9 +69,6 @@ func (s *shard) copyTo(to *Snapshot, slot uint32, d Detail, names *names) {
 			SrcPacketCount: c.packets[src], SrcByteCount: c.bytes[src],
 			FirstSeen: c.first, LastSeen: c.last,
 		})
-	}
-	if m.cells != 0 {
-		s.copyCells(to, m.cells, d, names)
 	}
 }
 

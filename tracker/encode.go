@@ -239,10 +239,10 @@ func (s *shard) appendRecord(b []byte, slot uint32, h *hot, seenBefore int64) []
 	if ip4 {
 		has |= hasIPv4
 	}
-	if m.flags&offClock != 0 {
+	if m.is(offClock) {
 		has |= hasActivity
 	}
-	if m.flags&multi != 0 {
+	if m.is(multi) {
 		has |= hasObservers
 	}
 	for i := m.cells; i != 0; i = s.cells.at(i).next {
@@ -292,7 +292,7 @@ const nameType = 0
 func (i *ShardImage) appendCells(b []byte, slot uint32, values *uint32) []byte {
 	s := &i.shard
 	h, m := s.hot(slot), s.meta(slot)
-	if m.flags&multi != 0 {
+	if m.is(multi) {
 		b = s.appendObservers(b, slot, h.lastSeen)
 	}
 	texts := 0

@@ -25,7 +25,7 @@ func (s *shard) evict(j *job, slot uint32, cause Cause, at int64) {
 	s.tally.evicted[cause]++
 	w := s.worker
 	if w.leaves {
-		e := w.leave(s.id, int(s.meta(slot).weight))
+		e := w.leave(s.id, int(s.meta(slot).weight()))
 		e.Number, e.Cause, e.EvictedAt = s.evicted, cause, at
 		s.copyTo(&e.Connection, slot, Full, j.names)
 	}
@@ -66,7 +66,7 @@ func (s *shard) sweep(j *job, n uint16, c class, budget int, whole bool) bool {
 	if r == nil || r.n == 0 {
 		return true
 	}
-	now := net.clock / r.grain
+	now := r.position(net.clock)
 	if now-r.swept >= ringBuckets {
 		r.swept = now - ringBuckets + 1 // so that each bucket is visited once
 		r.until = 0
@@ -172,10 +172,9 @@ func (s *shard) victim(j *job) (uint32, bool) {
 	return 0, false
 }
 
-// touchVictims looks up the index buckets of the n connections that makeRoom is
-// most likely to evict, so that their cache misses overlap: a flood at capacity
-// costs a third less. It keeps the hashes for remove.
-func (s *shard) touchVictims(n int) {
+// victims finds the index buckets of the connections that makeRoom is most likely
+// to evict, and returns how many. It keeps the hashes for remove.
+func (s *shard) victims(buckets []*bucket) int {
 	for c := range numClasses {
 		if len(s.open[c]) == 0 {
 			continue
@@ -183,22 +182,17 @@ func (s *shard) touchVictims(n int) {
 		net := s.oldestNet(c)
 		r := s.nets[net].rings[c]
 		slot := r.heads[r.oldest(s.nets[net].clock)]
-		n = min(n, r.n, touchBlock)
-		var homes [touchBlock]uint32
+		n := min(len(buckets), r.n)
 		for i := range n {
 			k := s.hot(slot).in(net)
 			h := s.hash(&k)
 			s.hashes[slot%touchBlock] = slotHash{slot, h}
-			homes[i] = uint32(s.index.home(h))
+			buckets[i] = &s.index[s.index.home(h)]
 			slot = s.meta(slot).next
 		}
-		var sum uint32
-		for _, home := range homes[:n] {
-			sum += uint32(s.index[home].lanes[0])
-		}
-		s.touched += sum
-		return
+		return n
 	}
+	return 0
 }
 
 // slotHash is the index hash of the connection in slot.

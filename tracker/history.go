@@ -41,7 +41,7 @@ func (s *shard) record(j *job, slot uint32, f *print, seenAt int64) {
 // the newest one's, or there is no room. before is the value that was newest, 0
 // if there was none.
 func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt int64, num uint64) (before uint32, recorded bool) {
-	hash := s.values.hash(value)
+	hash := s.values.hash(typ, value)
 	at := s.findCell(slot, func(c *cell) bool {
 		return (c.tag == tagEvent || c.tag == tagHistory) && c.typ == typ
 	})
@@ -51,12 +51,12 @@ func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt in
 			newest = uint32(c.y >> 32)
 		}
 		before = valueOf(s.cells.at(newest))
-		if id := s.values.find(value, hash); id == before {
+		if id := s.values.find(typ, value, hash); id == before {
 			return before, false
 		}
 	}
 	// At most: the value, the event, and a head for the history.
-	id, ok := s.intern(j, slot, value, hash, 2)
+	id, ok := s.intern(j, slot, typ, value, hash, 2)
 	if !ok {
 		s.tally.noRoom++
 		return before, false
@@ -66,7 +66,8 @@ func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt in
 		i, c := s.cells.alloc()
 		*c = ev
 		s.hang(slot, i)
-		s.meta(slot).weight++
+		s.meta(slot).weigh(1)
+		s.values.single(typ, id, 1)
 		return before, true
 	}
 	s.appendEvent(slot, at, ev)
@@ -82,7 +83,9 @@ func (s *shard) appendEvent(slot, at uint32, ev cell) {
 		*first = *c
 		first.next = i
 		*c = cell{x: 1<<16 | 1, y: uint64(i) << 32, tag: tagHistory, typ: c.typ, next: c.next}
-		m.weight++
+		m.weigh(1)
+		s.values.single(c.typ, valueOf(first), -1)
+		s.values.prints.several(c.typ, slot, true)
 	}
 	newest, hundredth := uint32(c.y>>32), uint32(c.y)
 	stored := c.x & 0xffff
@@ -92,13 +95,13 @@ func (s *shard) appendEvent(slot, at uint32, ev cell) {
 	var i uint32
 	if stored < MaxHistory {
 		i, _ = s.cells.alloc()
-		m.weight++
+		m.weigh(1)
 		stored++
 	} else {
 		mark := s.cells.at(hundredth)
 		i = mark.next
 		old := s.cells.at(i)
-		m.weight -= uint32(valueCells(s.values.size(valueOf(old))))
+		m.weigh(-valueCells(s.values.size(valueOf(old))))
 		s.values.letGo(valueOf(old))
 		mark.next = old.next
 		s.tally.capped++
@@ -116,21 +119,21 @@ func valueOf(event *cell) uint32 { return uint32(event.y >> packetNumBits) }
 
 // setName makes name the connection's server name.
 func (s *shard) setName(j *job, slot uint32, name string) {
-	hash := s.values.hash(name)
+	hash := s.values.hash(nameType, name)
 	at := s.findCell(slot, func(c *cell) bool { return c.tag == tagName })
 	if at != 0 {
-		if id := s.values.find(name, hash); id != 0 && uint64(id) == s.cells.at(at).x {
+		if id := s.values.find(nameType, name, hash); id != 0 && uint64(id) == s.cells.at(at).x {
 			return
 		}
 	}
-	id, ok := s.intern(j, slot, name, hash, 1)
+	id, ok := s.intern(j, slot, nameType, name, hash, 1)
 	if !ok {
 		s.tally.noRoom++
 		return
 	}
 	if at != 0 {
 		c := s.cells.at(at)
-		s.meta(slot).weight -= uint32(valueCells(s.values.size(uint32(c.x))))
+		s.meta(slot).weigh(-valueCells(s.values.size(uint32(c.x))))
 		s.values.letGo(uint32(c.x))
 		c.x = uint64(id)
 		return
@@ -138,18 +141,18 @@ func (s *shard) setName(j *job, slot uint32, name string) {
 	i, c := s.cells.alloc()
 	c.tag, c.x = tagName, uint64(id)
 	s.hang(slot, i)
-	s.meta(slot).weight++
+	s.meta(slot).weigh(1)
 }
 
-// intern returns the value equal to text with one more reference, charged to
-// the connection. It makes room for it and for extra cells beside it, if need
+// intern returns the value of a kind that is equal to text with one more
+// reference, charged to the connection. It makes room for it and for extra cells beside it, if need
 // be by evicting other connections; false says that there is none.
-func (s *shard) intern(j *job, slot uint32, text string, hash uint32, extra int) (uint32, bool) {
+func (s *shard) intern(j *job, slot uint32, kind uint8, text string, hash uint32, extra int) (uint32, bool) {
 	size := valueCells(len(text))
-	if s.meta(slot).weight+uint32(size+extra) > s.weightMax {
+	if s.meta(slot).weight()+uint32(size+extra) > s.weightMax {
 		return 0, false
 	}
-	id := s.values.find(text, hash)
+	id := s.values.find(kind, text, hash)
 	if id != 0 {
 		s.values.retain(id) // before anybody leaves who may hold the last reference
 		if !s.roomFor(j, slot, extra) {
@@ -160,10 +163,10 @@ func (s *shard) intern(j *job, slot uint32, text string, hash uint32, extra int)
 		if !s.roomFor(j, slot, size+extra) {
 			return 0, false
 		}
-		id = s.values.add(text, hash)
+		id = s.values.add(kind, text, hash)
 		s.values.retain(id)
 	}
-	s.meta(slot).weight += uint32(size)
+	s.meta(slot).weigh(size)
 	return id, true
 }
 
@@ -177,7 +180,7 @@ func (s *shard) roomFor(j *job, slot uint32, n int) bool {
 			return true
 		}
 		v, ok := s.victim(j)
-		if !ok || v == slot || s.meta(v).class >= classUDP && s.meta(v).cells == 0 {
+		if !ok || v == slot || s.meta(v).class() >= classUDP && s.meta(v).cells == 0 {
 			return false
 		}
 		s.evictVictim(j, v)
@@ -209,22 +212,25 @@ func (s *shard) hang(slot, i uint32) {
 }
 
 // dropCells frees everything that hangs on a connection.
-func (s *shard) dropCells(m *meta) {
+func (s *shard) dropCells(slot uint32, m *meta) {
 	for i := m.cells; i != 0; {
 		c := s.cells.at(i)
 		next := c.next
 		switch c.tag {
 		case tagEvent:
+			s.values.single(c.typ, valueOf(c), -1)
 			s.values.letGo(valueOf(c))
 		case tagName:
 			s.values.letGo(uint32(c.x))
 		case tagHistory:
+			s.values.prints.several(c.typ, slot, false)
 			s.dropEvents(uint32(c.y >> 32))
 		}
 		s.cells.release(i)
 		i = next
 	}
-	m.cells, m.weight = 0, 0
+	m.cells = 0
+	m.weigh(-int(m.weight()))
 }
 
 // dropEvents frees a circle of events.

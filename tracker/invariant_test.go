@@ -11,11 +11,12 @@ import (
 func (r *rig) checkInvariants() {
 	r.Helper()
 	for _, s := range r.shards {
-		s.worker.mu.Lock()
+		s.worker.gate.enter()
 		checkSlots(r.TB, s, r.names.Load().pairs)
 		checkWheels(r.TB, s)
 		checkCells(r.TB, s)
-		s.worker.mu.Unlock()
+		checkPrints(r.TB, s)
+		s.worker.gate.leave()
 	}
 }
 
@@ -34,7 +35,7 @@ func checkSlots(t testing.TB, s *shard, pairs []pair) {
 		if got := s.find(s.hash(&k), &k, pairs); got != slot {
 			t.Fatalf("shard %d: slot %d holds %v, which is found in slot %d", s.id, slot, h.flowKey(), got)
 		}
-		if c := s.meta(slot).class; c != h.class() {
+		if c := s.meta(slot).class(); c != h.class() {
 			t.Fatalf("shard %d: slot %d is listed in class %d, is of class %d", s.id, slot, c, h.class())
 		}
 	}
@@ -87,7 +88,7 @@ func checkWheels(t testing.TB, s *shard) {
 				}
 				for slot, first := r.heads[b], true; first || slot != r.heads[b]; slot, first = s.meta(slot).next, false {
 					m := s.meta(slot)
-					if s.hot(slot).pair == freePair || int(m.bucket) != b || m.class != class(c) || s.meta(m.next).prev != slot {
+					if s.hot(slot).pair == freePair || int(m.bucket()) != b || m.class() != class(c) || s.meta(m.next).prev != slot {
 						t.Fatalf("shard %d network %d class %d: bucket %d holds slot %d, %+v", s.id, n, c, b, slot, m)
 					}
 					inRing++
@@ -156,8 +157,8 @@ func checkCells(t testing.TB, s *shard) {
 				}
 			}
 		}
-		if m := s.meta(slot); weight != int(m.weight) {
-			t.Fatalf("shard %d: slot %d has weight %d, counted %d", s.id, slot, weight, m.weight)
+		if m := s.meta(slot); weight != int(m.weight()) {
+			t.Fatalf("shard %d: slot %d has weight %d, counted %d", s.id, slot, weight, m.weight())
 		}
 	}
 	values := 0

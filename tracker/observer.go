@@ -23,7 +23,9 @@ func (s *shard) carry(slot, side uint32, packets, bytes bool) {
 		n, c := s.cells.alloc()
 		c.tag = tagCarry
 		s.hang(slot, n)
-		s.meta(slot).weight++
+		m := s.meta(slot)
+		m.weigh(1)
+		m.word |= carried
 		i = n
 	}
 	c := s.cells.at(i)
@@ -110,8 +112,8 @@ func (s *shard) observer(j *job, slot uint32, h *hot, p *packet) uint32 {
 		i, c := s.cells.alloc()
 		*c = cell{x: uint64(m.firstSeen), y: uint64(h.lastSeen), tag: tagFirst, next: m.cells}
 		m.cells, at = i, i
-		m.flags |= multi
-		m.weight++
+		m.word |= multi
+		m.weigh(1)
 		h.state |= slow
 	}
 	a, ca := s.cells.alloc()
@@ -122,7 +124,7 @@ func (s *shard) observer(j *job, slot uint32, h *hot, p *packet) uint32 {
 	*cb = cell{tag: tagMore, next: t}
 	*ct = cell{x: uint64(p.first), y: uint64(p.last), tag: tagMore, next: prev.next}
 	prev.next = a
-	m.weight += observerCells
+	m.weigh(observerCells)
 	return a
 }
 
@@ -162,6 +164,9 @@ func (s *shard) observed(slot uint32, all *[MaxObservers]counted) (n, most int) 
 		bytes:   [2]uint64{uint64(h.bytes[0]), uint64(h.bytes[1])},
 	}
 	n = 1
+	if !m.is(multi | carried) { // its cells are texts, which mostly lie far away
+		return 1, 0
+	}
 	for i := m.cells; i != 0; {
 		c := s.cells.at(i)
 		switch c.tag {
@@ -196,7 +201,7 @@ func (s *shard) observed(slot uint32, all *[MaxObservers]counted) (n, most int) 
 // connection; of a probe that is none of its observers, how many the first has.
 func (s *shard) packetNum(slot uint32, pair uint16) uint64 {
 	h := s.hot(slot)
-	if h.pair == pair && s.meta(slot).cells == 0 {
+	if h.pair == pair && !s.meta(slot).is(multi|carried) {
 		return uint64(h.packets[0]) + uint64(h.packets[1])
 	}
 	var all [MaxObservers]counted

@@ -19,7 +19,7 @@ func (t *Tracker) Get(key flow.Key, network string, d Detail, into *Snapshot) bo
 	label := t.labelSecret(cmp.Or(network, flow.DefaultNetwork))
 	s := t.shards[t.shardOf(&k, &label)]
 	hash := s.hash(&k)
-	s.worker.mu.Lock()
+	s.worker.gate.enter()
 	slot := s.find(hash, &k, t.names.Load().pairs)
 	return t.copyLocked(s, slot, d, into)
 }
@@ -30,7 +30,7 @@ func (t *Tracker) GetUID(u UID, d Detail, into *Snapshot) bool {
 		return false
 	}
 	s := t.shards[u.shard()]
-	s.worker.mu.Lock()
+	s.worker.gate.enter()
 	slot := u.slot()
 	if slot == 0 || slot >= s.fresh || s.hot(slot).pair == freePair || s.meta(slot).number != u.number() {
 		slot = 0
@@ -41,11 +41,11 @@ func (t *Tracker) GetUID(u UID, d Detail, into *Snapshot) bool {
 // copyLocked copies the connection in slot, if that is not 0, and unlocks s.
 func (t *Tracker) copyLocked(s *shard, slot uint32, d Detail, into *Snapshot) bool {
 	if slot == 0 {
-		s.worker.mu.Unlock()
+		s.worker.gate.leave()
 		return false
 	}
 	s.copyTo(into, slot, d, t.names.Load())
-	s.worker.mu.Unlock()
+	s.worker.gate.leave()
 	t.enrich(into, d)
 	return true
 }
@@ -110,8 +110,8 @@ func (t *Tracker) Page(c Cursor, d Detail, limit int, page []Snapshot) (_ []Snap
 // been long enough. It returns where to go on and whether the shard is done.
 func (s *shard) visit(slot uint32, d Detail, limit int, page []Snapshot, t *Tracker) ([]Snapshot, uint32, bool) {
 	page = slices.Grow(page, min(visitSlots, limit-len(page))) // not under the lock
-	s.worker.mu.Lock()
-	defer s.worker.mu.Unlock()
+	s.worker.gate.enter()
+	defer s.worker.gate.leave()
 	names := t.names.Load()
 	slot = max(slot, 1)
 	cells := uint32(0)
@@ -123,7 +123,7 @@ func (s *shard) visit(slot uint32, d Detail, limit int, page []Snapshot, t *Trac
 			return page, slot, false
 		}
 		if d != Bare {
-			cells += s.meta(slot).weight
+			cells += s.meta(slot).weight()
 		}
 		page = page[:len(page)+1]
 		s.copyTo(&page[len(page)-1], slot, d, names)

@@ -29,26 +29,49 @@ type meta struct {
 	number     uint64
 	next, prev uint32 // in the circle of the wheel's bucket; next also chains free slots
 	cells      uint32 // the first cell
-	weight     uint32 // cells that hang on the connection, shared ones counted in full
-	bucket     uint16 // of the ring it is in
-	class      class  // whose ring it is in
-	flags      uint8
+	// word holds, from its low bits up: the cells that hang on the connection,
+	// shared ones counted in full (17 bits), the bucket of the ring it is in (9),
+	// whose ring that is (3), flags (3).
+	word uint32
 }
 
 const (
 	hotBytes  = 64
-	metaBytes = 48
+	metaBytes = 40
 
 	chunkSlots = 512
 
 	freePair = math.MaxUint16
 )
 
-// Flags of meta; state.slow is set when any of them is.
+// Parts of meta.word, and its flags; state.slow is set when offClock or multi is.
 const (
-	offClock uint8 = 1 << iota // activity is in meta
-	multi                      // there is more than one observer
+	weightBits  = 17
+	weightMask  = 1<<weightBits - 1
+	bucketShift = weightBits
+	bucketMask  = (1<<9 - 1) << bucketShift
+	classShift  = bucketShift + 9
+	classMask   = (1<<3 - 1) << classShift
+
+	offClock uint32 = 1 << 29 // activity is in meta
+	multi    uint32 = 1 << 30 // there is more than one observer
+	carried  uint32 = 1 << 31 // there is a tagCarry cell
 )
+
+func (m *meta) is(flag uint32) bool { return m.word&flag != 0 }
+
+func (m *meta) weight() uint32 { return m.word & weightMask }
+
+// weigh adds n to the weight. That stays far from its bits' end: see maxWeight.
+func (m *meta) weigh(n int) { m.word += uint32(n) }
+
+func (m *meta) bucket() uint16 { return uint16(m.word & bucketMask >> bucketShift) }
+
+func (m *meta) setBucket(b uint16) { m.word = m.word&^bucketMask | uint32(b)<<bucketShift }
+
+func (m *meta) class() class { return class(m.word & classMask >> classShift) }
+
+func (m *meta) setClass(c class) { m.word = m.word&^classMask | uint32(c)<<classShift }
 
 // A chunk holds chunkSlots connections; they never move.
 type chunk struct {

@@ -20,7 +20,7 @@ type shard struct {
 	batch   uint64
 	unknown int
 
-	// The worker's mu guards everything below but counts. The worker holds it
+	// The worker's gate guards everything below but counts. The worker holds it
 	// while it changes the shard, queries hold it while they read.
 
 	index  index
@@ -44,7 +44,7 @@ type shard struct {
 	values values
 	// weightMax bounds the cells that hang on one connection.
 	weightMax uint32
-	// cellBytesMax is what cells, with the table of their values left out, and
+	// cellBytesMax is what cells, with the tables of their values left out, and
 	// wheels may take; ringBytes is what wheels do.
 	cellBytesMax int64
 	ringBytes    int
@@ -54,8 +54,6 @@ type shard struct {
 
 	// hashes are of some connections about to leave, by slot; slot 0 is none.
 	hashes [touchBlock]slotHash
-	// touched keeps the compiler from dropping loads that only warm the cache.
-	touched uint32
 }
 
 // shardNet is what a shard knows of one network.
@@ -70,7 +68,7 @@ func newShard(id int, c *Config, secret *secret, maxLive int, maxBytes int64) *s
 		fresh: 1, maxLive: maxLive,
 	}
 	s.index = newIndex(maxLive)
-	s.cellBytesMax = (maxBytes - int64(s.connectionBytes(maxLive))) * valueLoad * cellBytes / (valueLoad*cellBytes + 4)
+	s.cellBytesMax = int64(float64(maxBytes-int64(s.connectionBytes(maxLive)+severalBytes(maxLive))) * cellShare)
 	s.boundCells()
 	s.values = values{cells: &s.cells, seed: maphash.MakeSeed()}
 	s.weightMax = uint32(max(s.cells.max/8, min(s.cells.max, 256)))
@@ -157,17 +155,17 @@ func (s *shard) list(slot uint32, n uint16, c class, activity int64) {
 		s.boundCells()
 	}
 	if r.n == 0 {
-		r.swept = net.clock / r.grain
+		r.swept = r.position(net.clock)
 		s.open[c] = append(s.open[c], n)
 	}
 	r.advance(net.clock)
-	s.meta(slot).class = c
+	s.meta(slot).setClass(c)
 	s.link(r, slot, r.bucketOf(activity+r.timeout))
 }
 
 // unlist takes a connection out of the wheel it is in.
 func (s *shard) unlist(slot uint32, n uint16) {
-	c := s.meta(slot).class
+	c := s.meta(slot).class()
 	r := s.nets[n].rings[c]
 	s.unlink(r, slot)
 	if r.n > 0 {
@@ -186,7 +184,7 @@ func (s *shard) unlist(slot uint32, n uint16) {
 // activity returns the last activity on the network's clock.
 func (s *shard) activity(slot uint32, h *hot) int64 {
 	if h.state&slow != 0 {
-		if m := s.meta(slot); m.flags&offClock != 0 {
+		if m := s.meta(slot); m.is(offClock) {
 			return m.activity
 		}
 	}
@@ -248,7 +246,7 @@ func (s *shard) remove(slot uint32, pairs []pair) {
 	s.worker.removed++
 	known.slot = 0 // the next connection in this slot has another
 	s.unlist(slot, n)
-	s.dropCells(m)
+	s.dropCells(slot, m)
 	h.pair = freePair
 	m.next = s.free
 	s.free = slot

@@ -290,14 +290,15 @@ func (s *Snapshot) Reset() {
 // resetExtras empties what not every copy of a connection fills in: field by
 // field, which for a walk over the table takes half the time of a Reset.
 func (s *Snapshot) resetExtras() {
-	s.Fingerprints, s.RawFingerprints = resetHistories(s.Fingerprints), resetHistories(s.RawFingerprints)
+	if len(s.Fingerprints)+len(s.RawFingerprints)+len(s.TableMatches)+len(s.Anomalies) > 0 {
+		s.Fingerprints, s.RawFingerprints = resetHistories(s.Fingerprints), resetHistories(s.RawFingerprints)
+		s.TableMatches, s.Anomalies = resetMatches(s.TableMatches), resetAnomalies(s.Anomalies)
+	}
 	s.ServerName = ""
 	s.Observers = s.Observers[:0]
 	s.IdentifiedApp, s.KnownBad, s.New = "", false, false
 	s.MSSValue, s.MTUEstimate, s.TunnelIndicator = 0, 0, ""
 	s.SSHSessionType, s.SSHSessionHint = "", ""
-	s.TableMatches = resetMatches(s.TableMatches)
-	s.Anomalies = resetAnomalies(s.Anomalies)
 }
 
 // maxKeptEvents bounds what a reused History keeps room for: one connection

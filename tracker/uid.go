@@ -26,11 +26,14 @@ var ErrUID = errors.New("not a connection uid of 26 characters")
 // second a shard needs 8 years to use them up.
 func makeUID(epoch uint32, shard uint16, slot uint32, number uint64) UID {
 	var u UID
-	binary.BigEndian.PutUint32(u[0:], epoch)
-	binary.BigEndian.PutUint64(u[4:], number)
-	binary.BigEndian.PutUint16(u[4:], shard)
-	binary.BigEndian.PutUint32(u[12:], slot)
+	u.put(epoch, shard, slot, number)
 	return u
+}
+
+// put is makeUID in place, in two stores.
+func (u *UID) put(epoch uint32, shard uint16, slot uint32, number uint64) {
+	binary.BigEndian.PutUint64(u[0:], uint64(epoch)<<32|uint64(shard)<<16|number>>32&0xffff)
+	binary.BigEndian.PutUint64(u[8:], number<<32|uint64(slot))
 }
 
 func (u UID) epoch() uint32  { return binary.BigEndian.Uint32(u[0:]) }

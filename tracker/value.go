@@ -6,14 +6,18 @@ import (
 )
 
 // values interns texts (fingerprint values, raw forms, server names) in cells
-// and counts who refers to them. A value is known by the number of its header
-// cell: x holds hash<<32 | references, y first text cell<<32 | length, next
-// the chain of its hash bucket. The table of buckets is made with the first
-// value, at its full size: one bucket per valueLoad cells of the slab.
+// and counts who refers to them. Equal texts of different kinds are different
+// values: the kind is the type of a fingerprint, with rawType of its raw form, and
+// nameType of a server name. A value is known by the number of its header cell:
+// x holds hash<<32 | references, y first text cell<<32 | its place in prints (0:
+// none), a the length, typ the kind, next the chain of its hash bucket. The table
+// of buckets is made with the first value, at its full size: one bucket per
+// valueLoad cells of the slab.
 type values struct {
-	cells *cellSlab
-	seed  maphash.Seed
-	heads []uint32
+	cells  *cellSlab
+	seed   maphash.Seed
+	heads  []uint32
+	prints printIndex
 }
 
 // valueLoad is how many cells there are to a bucket: even the shortest values
@@ -23,22 +27,23 @@ const valueLoad = 32
 // valueCells returns how many cells a value of n bytes takes.
 func valueCells(n int) int { return 1 + (n+cellText-1)/cellText }
 
-func (v *values) hash(s string) uint32 {
-	return uint32(maphash.String(v.seed, s)>>32) | 1
+func (v *values) hash(kind uint8, s string) uint32 {
+	const spread = 0x9e3779b1 // odd, so that no two kinds are the same
+	return (uint32(maphash.String(v.seed, s)>>32) ^ uint32(kind)*spread) | 1
 }
 
 func (v *values) bucket(hash uint32) *uint32 {
 	return &v.heads[uint64(hash)*uint64(len(v.heads))>>32]
 }
 
-// find returns the value equal to s, 0 if there is none.
-func (v *values) find(s string, hash uint32) uint32 {
+// find returns the value of a kind that is equal to s, 0 if there is none.
+func (v *values) find(kind uint8, s string, hash uint32) uint32 {
 	if v.heads == nil {
 		return 0
 	}
 	for id := *v.bucket(hash); id != 0; {
 		c := v.cells.at(id)
-		if uint32(c.x>>32) == hash && uint32(c.y) == uint32(len(s)) && v.equal(uint32(c.y>>32), s) {
+		if uint32(c.x>>32) == hash && int(c.a) == len(s) && c.typ == kind && v.equal(uint32(c.y>>32), s) {
 			return id
 		}
 		id = c.next
@@ -60,9 +65,9 @@ func (v *values) equal(first uint32, s string) bool {
 	return true
 }
 
-// add interns s, which find did not find, with no reference yet. The caller
-// has asked for room of valueCells(len(s)).
-func (v *values) add(s string, hash uint32) uint32 {
+// add interns s, of at most flow.MaxRawLen bytes, which find did not find, with
+// no reference yet. The caller has asked for room of valueCells(len(s)).
+func (v *values) add(kind uint8, s string, hash uint32) uint32 {
 	if v.heads == nil {
 		v.heads = make([]uint32, max(16, v.cells.max/valueLoad))
 	}
@@ -81,7 +86,11 @@ func (v *values) add(s string, hash uint32) uint32 {
 		last, rest = c, rest[n:]
 	}
 	h.x = uint64(hash) << 32
-	h.y = uint64(first)<<32 | uint64(len(s))
+	h.y = uint64(first) << 32
+	h.a, h.typ = uint16(len(s)), kind
+	if isPrint(kind) {
+		h.y |= uint64(v.prints.add(kind, id, v.cells.max/cellsPerPrint))
+	}
 	b := v.bucket(hash)
 	h.next = *b
 	*b = id
@@ -107,6 +116,9 @@ func (v *values) drop(id uint32) {
 		p = &v.cells.at(*p).next
 	}
 	*p = c.next
+	if isPrint(c.typ) {
+		v.prints.drop(c.typ, uint32(c.y))
+	}
 	for i := uint32(c.y >> 32); i != 0; {
 		next := v.cells.at(i).next
 		v.cells.release(i)
@@ -116,12 +128,12 @@ func (v *values) drop(id uint32) {
 }
 
 // size returns the length of a value in bytes.
-func (v *values) size(id uint32) int { return int(uint32(v.cells.at(id).y)) }
+func (v *values) size(id uint32) int { return int(v.cells.at(id).a) }
 
 // appendTo appends the text of a value to b.
 func (v *values) appendTo(b []byte, id uint32) []byte {
 	h := v.cells.at(id)
-	left := int(uint32(h.y))
+	left := int(h.a)
 	for i := uint32(h.y >> 32); i != 0; {
 		c := v.cells.at(i)
 		t := c.text()
@@ -144,7 +156,7 @@ func (v *values) text(id uint32) string {
 // writeTo writes the text of a value to b.
 func (v *values) writeTo(b *strings.Builder, id uint32) {
 	h := v.cells.at(id)
-	left := int(uint32(h.y))
+	left := int(h.a)
 	for i := uint32(h.y >> 32); i != 0; {
 		c := v.cells.at(i)
 		t := c.text()
@@ -155,4 +167,5 @@ func (v *values) writeTo(b *strings.Builder, id uint32) {
 	}
 }
 
-func (v *values) bytes() int { return 4 * len(v.heads) }
+// bytes returns what the tables take; the texts are in cells.
+func (v *values) bytes() int { return 4*len(v.heads) + v.prints.bytes() }

@@ -1,9 +1,6 @@
 package tracker
 
-import (
-	"context"
-	"sync"
-)
+import "context"
 
 // worker is the goroutine that owns some shards, and the only one to change
 // them. It takes jobs in the order of the log and hands what it has to say of
@@ -20,9 +17,8 @@ type worker struct {
 	free chan *part // parts that came back
 	quit <-chan struct{}
 
-	// mu guards the shards: the worker holds it while it changes them, queries
-	// while they read.
-	mu sync.Mutex
+	// gate guards the shards.
+	gate gate
 
 	// The worker's own.
 
@@ -33,6 +29,7 @@ type worker struct {
 	// seen says holds.
 	removed uint64
 	unknown int    // flows looked up and not found, see touchVictims
+	opens   opens  // of this batch
 	touched uint32 // keeps the compiler from dropping loads that only warm the cache
 
 	order   uint64 // where in the entry it is
@@ -145,12 +142,12 @@ func (w *worker) printed(of subject, e printed) {
 // announce tells what there is to tell, without the lock: the caller holds it
 // and gets it back.
 func (w *worker) announce(j *job) {
-	w.mu.Unlock()
+	w.gate.unlock()
 	w.announceAll(j)
 	if w.part != nil && w.part.full() {
 		w.hand(false)
 	}
-	w.mu.Lock()
+	w.gate.lock()
 }
 
 // announceAll hands the departures to OnEvict and to the part.
@@ -178,8 +175,7 @@ func (w *worker) yield(j *job) {
 		w.announce(j)
 		return
 	}
-	w.mu.Unlock()
-	w.mu.Lock()
+	w.gate.pause()
 }
 
 // hand gives the part to the merging goroutine and gets an empty one, for which
@@ -226,7 +222,7 @@ func (w *worker) nextPart() *part {
 
 // tick evicts all that has expired by the job's clocks.
 func (s *shard) tick(j *job) {
-	s.worker.mu.Lock()
+	s.worker.gate.lock()
 	for n, net := range s.nets {
 		if net != nil {
 			net.clock = j.clocks[n]
@@ -234,14 +230,17 @@ func (s *shard) tick(j *job) {
 		}
 	}
 	s.publish()
-	s.worker.mu.Unlock()
+	s.worker.gate.unlock()
 }
 
 // flush evicts what the job's request describes, slot by slot.
 func (s *shard) flush(j *job) {
+	if j.flushNetwork == noLabel || j.flushProbe == noLabel {
+		return // nobody has ever been there
+	}
 	var copied Snapshot
 	n := 0
-	s.worker.mu.Lock()
+	s.worker.gate.lock()
 	for slot := uint32(1); slot < s.fresh; slot++ {
 		if slot%visitSlots == 0 {
 			s.worker.yield(j)
@@ -257,12 +256,12 @@ func (s *shard) flush(j *job) {
 		}
 		if j.flush.Match != nil {
 			s.copyTo(&copied, slot, j.flush.Detail, j.names)
-			s.worker.mu.Unlock() // nobody else changes the shard
+			s.worker.gate.unlock() // nobody else changes the shard
 			if j.t.cfg.Enrich != nil && j.flush.Detail != Bare {
 				j.t.cfg.Enrich(&copied)
 			}
 			wanted := j.flush.Match(&copied)
-			s.worker.mu.Lock()
+			s.worker.gate.lock()
 			if !wanted {
 				continue
 			}
@@ -271,7 +270,7 @@ func (s *shard) flush(j *job) {
 		n++
 	}
 	s.publish()
-	s.worker.mu.Unlock()
+	s.worker.gate.unlock()
 	j.flushed.Add(int64(n))
 }
 

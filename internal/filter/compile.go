@@ -13,9 +13,10 @@ type compiler struct {
 	now              int64
 	feed             bool
 	values, patterns int
+	prints           []tracker.PrintSet
 }
 
-// Costs of tests, relative to one comparison of numbers.
+// Costs of tests, in nanoseconds or so.
 const (
 	costNumber  = 1
 	costAddr    = 2
@@ -40,6 +41,7 @@ func (c *compiler) clause(cl *clause) (test, string, error) {
 	text := cl.word.name + ":" + strings.Join(texts, ",")
 	if cl.negate {
 		t.match = not(t.match)
+		t.rowTest = t.not()
 		text = "-" + text
 	}
 	return t, text, nil
@@ -72,6 +74,7 @@ func (c *compiler) entries(name string, entries []*whorlv1.ConnectionFilter, neg
 	}
 	var all test
 	var ms []match
+	var rows []rowTest
 	var texts []string
 	for i, e := range entries {
 		field := fmt.Sprintf("%s[%d]", name, i)
@@ -95,16 +98,17 @@ func (c *compiler) entries(name string, entries []*whorlv1.ConnectionFilter, neg
 			return test{}, "", place{field: field}.errorf("", "sets no field")
 		}
 		sortByCost(tests)
+		rows = append(rows, allRows(tests))
 		ms = append(ms, func(s *tracker.Snapshot, cause tracker.Cause) bool { return matchAll(tests, s, cause) })
 		texts = append(texts, strings.Join(parts, " "))
 	}
-	all.match = anyOf(ms)
+	all.match, all.rowTest = anyOf(ms), anyRow(rows)
 	text := texts[0]
 	if negate || len(texts) > 1 {
 		text = "{" + strings.Join(texts, "|") + "}"
 	}
 	if negate {
-		all.match = not(all.match)
+		all.match, all.rowTest = not(all.match), all.rowTest.not()
 		text = "-" + text
 	}
 	return all, text, nil
@@ -114,18 +118,19 @@ func (c *compiler) entries(name string, entries []*whorlv1.ConnectionFilter, neg
 func (c *compiler) alternatives(clauses []clause) (test, string, error) {
 	var all test
 	var ms []match
+	var rows []rowTest
 	var texts []string
 	for i := range clauses {
 		t, text, err := c.clause(&clauses[i])
 		if err != nil {
 			return test{}, "", err
 		}
-		ms = append(ms, t.match)
+		ms, rows = append(ms, t.match), append(rows, t.rowTest)
 		texts = append(texts, text)
 		all.cost += t.cost
 		all.detail = max(all.detail, t.detail)
 	}
-	all.match = anyOf(ms)
+	all.match, all.rowTest = anyOf(ms), anyRow(rows)
 	if len(texts) == 1 {
 		return all, texts[0], nil
 	}

@@ -41,6 +41,7 @@ type Filter struct {
 	tests  []test
 	text   string
 	detail tracker.Detail
+	prints []tracker.PrintSet // those that rows of tests ask about
 }
 
 // match is one compiled condition. cause is 0 for a connection that is live.
@@ -49,8 +50,9 @@ type match func(s *tracker.Snapshot, cause tracker.Cause) bool
 // test is a match and what it takes.
 type test struct {
 	match  match
-	cost   int // relative; cheap tests go first
+	cost   int // in ns or so; cheap tests go first
 	detail tracker.Detail
+	rowTest
 }
 
 // Parse compiles one line of text. now is what ages are counted from, in Unix
@@ -98,6 +100,7 @@ func Compile(src Source) (*Filter, error) {
 	}
 	sortByCost(f.tests)
 	f.text = strings.Join(words, " ")
+	f.prints = c.prints
 	return f, nil
 }
 

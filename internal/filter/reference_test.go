@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/pattern"
 	"github.com/whorl-net/whorl/internal/wire"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/tracker"
@@ -191,6 +192,9 @@ func randomClause(r *rand.Rand) (string, predicate) {
 		typ, _ := ja4.ParseType(word)
 		one = func() (string, predicate) {
 			text, match := randomPattern(r)
+			for typ != 0 && !fits(text, typ) {
+				text, match = randomPattern(r)
+			}
 			return text, func(e *tracker.Eviction) bool {
 				for _, h := range e.Connection.Fingerprints {
 					for _, event := range h.Events {
@@ -258,6 +262,11 @@ func randomPattern(r *rand.Rand) (string, func(string) bool) {
 		switch {
 		case i < last && r.IntN(3) == 0:
 			parts[i], expr = "*", "[^_]*"
+		case r.IntN(4) == 0: // a star in the part
+			n := r.IntN(len(parts[i]))
+			m := n + r.IntN(len(parts[i])-n)
+			end := parts[i][m:]
+			parts[i], expr = parts[i][:n]+"*"+end, regexp.QuoteMeta(parts[i][:n])+"[^_]*"+regexp.QuoteMeta(end)
 		case i == last && r.IntN(2) == 0:
 			n := r.IntN(len(parts[i]) + 1)
 			parts[i], expr = parts[i][:n]+"*", regexp.QuoteMeta(parts[i][:n])+".*"
@@ -265,6 +274,12 @@ func randomPattern(r *rand.Rand) (string, func(string) bool) {
 		exprs = append(exprs, expr)
 	}
 	return strings.Join(parts, "_"), regexp.MustCompile("^" + strings.Join(exprs, "_") + "$").MatchString
+}
+
+// fits reports whether a pattern can match a value of a type at all.
+func fits(text string, typ ja4.Type) bool {
+	p, err := pattern.Parse(text)
+	return err == nil && p.Fits(typ) == nil
 }
 
 func randomEviction(r *rand.Rand) *tracker.Eviction {

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/whorl-net/whorl/internal/pattern"
+	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/tracker"
 )
 
@@ -99,34 +100,47 @@ func anyText(ps []textPattern, s string) bool {
 
 func compileTexts(_ *compiler, w *word, values []value) (test, []string, error) {
 	ps, texts, err := parseTextPatterns(w, values)
-	text := w.text
-	return test{cost: costText * len(ps), detail: w.detail, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
+	text, rowText := w.text, w.rowText
+	t := test{cost: costText * len(ps), detail: w.detail, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
 		return anyText(ps, text(s))
-	}}, texts, err
+	}}
+	if rowText != nil {
+		t.row = func(r *tracker.Row) bool { return anyText(ps, rowText(r)) }
+	}
+	return t, texts, err
 }
 
 func compileProbes(_ *compiler, w *word, values []value) (test, []string, error) {
 	ps, texts, err := parseTextPatterns(w, values)
-	return test{cost: costList * len(ps), detail: tracker.Newest, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
-		for i := range s.Observers {
-			if anyText(ps, s.Observers[i].Probe) {
-				return true
+	is := func(probe string) bool { return anyText(ps, probe) }
+	return test{
+		cost: costList * len(ps), detail: tracker.Newest,
+		match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
+			for i := range s.Observers {
+				if is(s.Observers[i].Probe) {
+					return true
+				}
 			}
-		}
-		return false
-	}}, texts, err
+			return false
+		},
+		rowTest: rowTest{row: func(r *tracker.Row) bool { return r.AnyProbe(is) }},
+	}, texts, err
 }
 
-func parsePattern(v value) (pattern.Pattern, error) {
+// parsePattern reads a pattern for values of type typ, 0 for any.
+func parsePattern(v value, typ ja4.Type) (pattern.Pattern, error) {
 	if v.text == "" {
 		return pattern.Pattern{}, v.place.errorf("", "is empty")
 	}
 	if v.quoted {
 		return pattern.Exact(v.text), nil
 	}
-	p, ok := pattern.Parse(v.text)
-	if !ok {
-		return p, v.place.errorf(v.text, "has a * that is neither a whole part nor its end, as in t13d* or t13d1516h2_*_02713d6af862")
+	p, err := pattern.Parse(v.text)
+	if err == nil && typ != 0 {
+		err = p.Fits(typ)
+	}
+	if err != nil {
+		return p, v.place.errorf(v.text, "%v", err)
 	}
 	return p, nil
 }
@@ -139,7 +153,7 @@ func compilePatterns(c *compiler, w *word, values []value) (test, []string, erro
 	var ps []pattern.Pattern
 	var texts []string
 	for _, v := range values {
-		p, err := parsePattern(v)
+		p, err := parsePattern(v, w.typ)
 		if err != nil {
 			return test{}, nil, err
 		}
@@ -151,7 +165,8 @@ func compilePatterns(c *compiler, w *word, values []value) (test, []string, erro
 		}
 	}
 	typ := w.typ
-	return test{cost: costPattern * len(ps), detail: tracker.Histories, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
+	rows := c.shows(tracker.PrintSet{Type: typ}, ps)
+	return test{cost: costPattern * len(ps), detail: tracker.Histories, rowTest: rows, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
 		for i := range s.Fingerprints {
 			if h := &s.Fingerprints[i]; (typ == 0 || h.Type == typ) && anyEvent(ps, h) {
 				return true

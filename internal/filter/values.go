@@ -87,10 +87,13 @@ func compileAddrs(_ *compiler, w *word, values []value) (test, []string, error) 
 	switch w.side {
 	case srcSide:
 		t.match = func(s *tracker.Snapshot, _ tracker.Cause) bool { return inAny(ps, &s.Src) }
+		t.row = func(r *tracker.Row) bool { return inAny(ps, r.Src()) }
 	case dstSide:
 		t.match = func(s *tracker.Snapshot, _ tracker.Cause) bool { return inAny(ps, &s.Dst) }
+		t.row = func(r *tracker.Row) bool { return inAny(ps, r.Dst()) }
 	default:
 		t.match = func(s *tracker.Snapshot, _ tracker.Cause) bool { return inAny(ps, &s.Src) || inAny(ps, &s.Dst) }
+		t.row = func(r *tracker.Row) bool { return inAny(ps, r.Src()) || inAny(ps, r.Dst()) }
 	}
 	return t, texts, nil
 }
@@ -153,12 +156,15 @@ func compilePorts(_ *compiler, w *word, values []value) (test, []string, error) 
 	switch w.side {
 	case srcSide:
 		t.match = func(s *tracker.Snapshot, _ tracker.Cause) bool { return inSpan(spans, s.SrcPort) }
+		t.row = func(r *tracker.Row) bool { return inSpan(spans, r.SrcPort()) }
 	case dstSide:
 		t.match = func(s *tracker.Snapshot, _ tracker.Cause) bool { return inSpan(spans, s.DstPort) }
+		t.row = func(r *tracker.Row) bool { return inSpan(spans, r.DstPort()) }
 	default:
 		t.match = func(s *tracker.Snapshot, _ tracker.Cause) bool {
 			return inSpan(spans, s.SrcPort) || inSpan(spans, s.DstPort)
 		}
+		t.row = func(r *tracker.Row) bool { return inSpan(spans, r.SrcPort()) || inSpan(spans, r.DstPort()) }
 	}
 	return t, texts, nil
 }
@@ -174,9 +180,12 @@ func compileProtocols(_ *compiler, _ *word, values []value) (test, []string, err
 		set[p>>6] |= 1 << (p & 63)
 		texts = append(texts, p.String())
 	}
-	return test{cost: costNumber, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
-		return set[s.Protocol>>6]>>(s.Protocol&63)&1 != 0
-	}}, texts, nil
+	in := func(p flow.Protocol) bool { return set[p>>6]>>(p&63)&1 != 0 }
+	return test{
+		cost:    costNumber,
+		match:   func(s *tracker.Snapshot, _ tracker.Cause) bool { return in(s.Protocol) },
+		rowTest: rowTest{row: func(r *tracker.Row) bool { return in(r.Protocol()) }},
+	}, texts, nil
 }
 
 func compileFlags(_ *compiler, w *word, values []value) (test, []string, error) {
@@ -265,10 +274,12 @@ func compileCounts(_ *compiler, w *word, values []value) (test, []string, error)
 		spans = append(spans, s)
 		texts = append(texts, countText(s))
 	}
-	count := w.count
-	return test{cost: costNumber * len(spans), match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
-		return inSpan(spans, count(s))
-	}}, texts, nil
+	count, rowCount := w.count, w.rowCount
+	return test{
+		cost:    costNumber * len(spans),
+		match:   func(s *tracker.Snapshot, _ tracker.Cause) bool { return inSpan(spans, count(s)) },
+		rowTest: rowTest{row: func(r *tracker.Row) bool { return inSpan(spans, rowCount(r)) }},
+	}, texts, nil
 }
 
 // parseTime reads an RFC 3339 time, or an age such as 90s, 5m, 36h or 7d.
@@ -313,9 +324,11 @@ func compileAfter(c *compiler, _ *word, values []value) (test, []string, error) 
 		return test{}, nil, err
 	}
 	least := slices.Min(ts)
-	return test{cost: costNumber, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
-		return s.LastSeen >= least
-	}}, []string{timeText(least)}, nil
+	return test{
+		cost:    costNumber,
+		match:   func(s *tracker.Snapshot, _ tracker.Cause) bool { return s.LastSeen >= least },
+		rowTest: rowTest{row: func(r *tracker.Row) bool { return r.LastSeen() >= least }},
+	}, []string{timeText(least)}, nil
 }
 
 // compileBefore: the connection was seen before the time, of several times the
@@ -326,9 +339,11 @@ func compileBefore(c *compiler, _ *word, values []value) (test, []string, error)
 		return test{}, nil, err
 	}
 	most := slices.Max(ts)
-	return test{cost: costNumber, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
-		return s.FirstSeen < most
-	}}, []string{timeText(most)}, nil
+	return test{
+		cost:    costNumber,
+		match:   func(s *tracker.Snapshot, _ tracker.Cause) bool { return s.FirstSeen < most },
+		rowTest: rowTest{row: func(r *tracker.Row) bool { return r.FirstSeen() < most }},
+	}, []string{timeText(most)}, nil
 }
 
 func parseTimes(c *compiler, values []value) (ts []int64, err error) {

@@ -13,15 +13,18 @@ type word struct {
 	example string // a value to show
 	compile func(c *compiler, w *word, values []value) (test, []string, error)
 	// Each word uses what its compile asks for.
-	side   side
-	typ    ja4.Type // 0: any
-	text   func(s *tracker.Snapshot) string
-	flag   func(s *tracker.Snapshot) bool
-	count  func(s *tracker.Snapshot) uint64
-	detail tracker.Detail // what text or flag looks at
-	fold   bool           // upper and lower case are the same
-	stars  bool           // quoted values may have a * before or behind the quotes
-	feed   bool           // known of evictions only
+	side  side
+	typ   ja4.Type // 0: any
+	text  func(s *tracker.Snapshot) string
+	flag  func(s *tracker.Snapshot) bool
+	count func(s *tracker.Snapshot) uint64
+	// The same of a row, where a row has it.
+	rowText  func(r *tracker.Row) string
+	rowCount func(r *tracker.Row) uint64
+	detail   tracker.Detail // what text or flag looks at
+	fold     bool           // upper and lower case are the same
+	stars    bool           // quoted values may have a * before or behind the quotes
+	feed     bool           // known of evictions only
 }
 
 // side says which end of a connection a word looks at.
@@ -44,7 +47,7 @@ var words = func() []word {
 		{name: "dst.port", example: "443", compile: compilePorts, side: dstSide},
 		{name: "proto", example: "tcp", compile: compileProtocols},
 		{name: "network", example: "lab", compile: compileTexts, stars: true,
-			text: func(s *tracker.Snapshot) string { return s.Network }},
+			text: func(s *tracker.Snapshot) string { return s.Network }, rowText: (*tracker.Row).Network},
 		{name: "probe", example: "edge1", compile: compileProbes, stars: true},
 		{name: "app", example: "Chrome*", compile: compileTexts, stars: true, fold: true, detail: tracker.Histories,
 			text: func(s *tracker.Snapshot) string { return s.IdentifiedApp }},
@@ -63,9 +66,9 @@ var words = func() []word {
 		{name: "tunnel", example: "true", compile: compileFlags, detail: tracker.Newest,
 			flag: func(s *tracker.Snapshot) bool { return s.TunnelIndicator != "" }},
 		{name: "bytes", example: ">=1000", compile: compileCounts,
-			count: func(s *tracker.Snapshot) uint64 { return s.ByteCount }},
+			count: func(s *tracker.Snapshot) uint64 { return s.ByteCount }, rowCount: (*tracker.Row).ByteCount},
 		{name: "packets", example: ">=10", compile: compileCounts,
-			count: func(s *tracker.Snapshot) uint64 { return s.PacketCount }},
+			count: func(s *tracker.Snapshot) uint64 { return s.PacketCount }, rowCount: (*tracker.Row).PacketCount},
 		{name: "after", example: "5m", compile: compileAfter},
 		{name: "before", example: "5m", compile: compileBefore},
 		{name: "cause", example: "idle", compile: compileCauses, feed: true},
