@@ -50,6 +50,7 @@ var suites = []struct {
 	{"program", (*bench).measureProgram},
 	{"durable", (*bench).measureDurable},
 	{"enrich", (*bench).measureEnrichment},
+	{"knowledge", (*bench).measureKnowledge},
 	{"feed", (*bench).measureFeed},
 	{"queries", (*bench).measureQueries},
 	{"tracker", (*bench).measureTracker},

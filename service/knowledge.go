@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -58,6 +59,10 @@ type knowledge struct {
 	hunter *hunt.Hunter
 	// newest returns the position of the newest record of the log.
 	newest func() uint64
+	// bodies is where take puts evictions that it completes.
+	bodies []byte
+	// newestRules are those that were read last: in force, or about to be.
+	newestRules atomic.Pointer[anomaly.Rules]
 
 	reload  sync.Mutex // one at a time; guards what follows
 	hash    string     // of the rules in force
@@ -81,6 +86,10 @@ func newKnowledge(cfg *Config) (*knowledge, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := rules.CheckEntries(k.enricher.Tables().Names()); err != nil {
+		return nil, err
+	}
+	k.newestRules.Store(rules)
 	k.analyst, err = analyst.New(analyst.Config{Rules: rules, Learn: k.files.Learn, Seed: cfg.Tracker.HashSeed})
 	return k, err
 }
@@ -91,8 +100,14 @@ func (k *knowledge) attach(c *Collector) (err error) {
 		return nil
 	}
 	k.newest = func() uint64 { return uint64(c.log.Stats().Last) }
-	k.hunter, err = hunt.New(hunt.Config{Live: c.tracker, Journal: c.journal, Settle: c.settle, Done: k.hunted})
+	k.hunter, err = hunt.New(hunt.Config{Live: c.tracker, Journal: c.journal, Settle: c.settle, Done: k.hunted, Condemns: k.condemns})
 	return err
+}
+
+// condemns is what a hunt asks: by the rules that were read together with the
+// tables it is after, which a busy tracker may not have come to yet.
+func (k *knowledge) condemns(s *tracker.Snapshot, matches []tracker.TableMatch) (int, tracker.Severity, bool) {
+	return k.newestRules.Load().Condemns(s, matches)
 }
 
 // settle waits until the feed has everything that has left the table by now.
@@ -115,7 +130,7 @@ func (c *Collector) settle(ctx context.Context) error {
 // hunted logs what a hunt came to.
 func (k *knowledge) hunted(r hunt.Result, err error) {
 	attrs := []any{
-		slog.Int("entries", r.Entries), slog.Uint64("found", r.Found), slog.Uint64("announced", r.Announced),
+		slog.Int("entries", r.Entries), slog.Uint64("found", r.Found), slog.Uint64("allowed", r.Allowed), slog.Uint64("announced", r.Announced),
 		slog.Uint64("live", r.Live), slog.Uint64("held", r.Held), slog.Uint64("lost", r.Lost),
 	}
 	if err != nil {
@@ -151,19 +166,35 @@ func (k *knowledge) evicted(e *tracker.Eviction) {
 }
 
 // take looks at the output of an entry before the feed does, and completes the
-// evictions in it: few of them, so decoding those once more is cheap.
+// evictions in it. Their bodies are valid until the next call.
 func (k *knowledge) take(o *tracker.Output) {
 	if k == nil {
 		return
 	}
-	k.analyst.Take(o, func(d *tracker.Departure, f *analyst.Findings) {
+	k.bodies = k.bodies[:0]
+	if cap(k.bodies) > maxKeptBodies {
+		k.bodies = nil
+	}
+	k.analyst.Take(o, k.complete)
+}
+
+// maxKeptBodies keeps the memory of giants from staying for good.
+const maxKeptBodies = 1 << 20
+
+// complete adds findings to the body of a departure.
+func (k *knowledge) complete(d *tracker.Departure, f *analyst.Findings) {
+	start := len(k.bodies)
+	var ok bool
+	if k.bodies, ok = wire.AmendEviction(k.bodies, d.Body, f.New, f.Anomalies); !ok {
+		// It shows something odd by itself, too: both lists become one.
 		var e tracker.Eviction
 		if _, err := wire.DecodeEviction(d.Body, tracker.Full, &e); err != nil {
 			return // an eviction that was too large to be encoded
 		}
 		f.Apply(&e.Connection)
-		d.Body = wire.AppendEviction(nil, &e)
-	})
+		k.bodies = wire.AppendEviction(k.bodies, &e)
+	}
+	d.Body = k.bodies[start:len(k.bodies):len(k.bodies)]
 }
 
 // save appends the state that a checkpoint keeps. It is for the goroutine that
@@ -252,7 +283,7 @@ func (k *knowledge) load() (changed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	change, err := k.enricher.Reload(nil)
+	change, err := k.enricher.Reload(nil, func(t *enrich.Tables) error { return rules.CheckEntries(t.Names()) })
 	if err != nil {
 		return nil, err
 	}
@@ -261,6 +292,7 @@ func (k *knowledge) load() (changed []string, err error) {
 	}
 	if hash != k.hash {
 		k.hash = hash
+		k.newestRules.Store(rules)
 		k.analyst.Reload(rules, k.newest())
 		changed = append(changed, "rules")
 	}

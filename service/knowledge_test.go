@@ -195,7 +195,7 @@ func TestInventoryHasPages(t *testing.T) {
 		_, err = r.status.ListFingerprints(t.Context(), &whorlv1.ListFingerprintsRequest{PageSize: 10, PageToken: req.PageToken, Type: "ja4"})
 		checkError(t, err, codes.InvalidArgument, ReasonBadToken)
 	}
-	_, err := r.status.ListFingerprints(t.Context(), &whorlv1.ListFingerprintsRequest{Pattern: []string{"t13*d"}})
+	_, err := r.status.ListFingerprints(t.Context(), &whorlv1.ListFingerprintsRequest{Pattern: []string{"t13d**"}})
 	checkError(t, err, codes.InvalidArgument, ReasonBadField)
 	_, err = r.status.ForgetFingerprints(t.Context(), &whorlv1.ForgetFingerprintsRequest{Network: "lab"})
 	checkError(t, err, codes.InvalidArgument, ReasonBadField)

@@ -81,6 +81,7 @@ type Analyst struct {
 	rules atomic.Pointer[anomaly.Rules] // in force
 	found store
 	tally tally
+	ahead judgements
 
 	mu       sync.Mutex // guards what follows: Take holds it for one Output
 	position uint64     // of the newest entry that was taken as a whole
@@ -88,6 +89,7 @@ type Analyst struct {
 	networks map[string]*network
 	newest   *network          // of the newest event
 	labels   map[string]string // of networks and probes, once each
+	label    string            // of the newest probe
 	memory   *novelty.Memory
 	engine   *anomaly.Engine
 	seed     uint64
@@ -133,7 +135,7 @@ func (a *Analyst) clear(seed uint64) {
 	a.rules.Store(rs)
 	a.seed = seed
 	a.position, a.midway = 0, false
-	a.networks, a.newest, a.labels = map[string]*network{}, nil, map[string]string{}
+	a.networks, a.newest, a.labels, a.label = map[string]*network{}, nil, map[string]string{}, ""
 	a.memory = novelty.New(novelty.Config{
 		NewTypes: a.cfg.NewTypes, MaxEntries: a.cfg.MaxFingerprints, MaxBytes: a.cfg.MaxFingerprintBytes,
 	})
@@ -152,6 +154,7 @@ func (a *Analyst) Take(o *tracker.Output, amend func(d *tracker.Departure, f *Fi
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if o.Position <= a.position {
+		a.passOver(o)
 		return
 	}
 	for len(a.waiting) > 0 && !a.midway && o.Position > a.waiting[0].position {
@@ -166,6 +169,15 @@ func (a *Analyst) Take(o *tracker.Output, amend func(d *tracker.Departure, f *Fi
 	a.midway = !o.Last
 	if o.Last {
 		a.position = o.Position
+	}
+}
+
+// passOver forgets what was found about departures that are counted already.
+func (a *Analyst) passOver(o *tracker.Output) {
+	for i := range o.Items {
+		if d := o.Items[i].Departure; d != nil {
+			a.ahead.take(d.UID)
+		}
 	}
 }
 
@@ -187,9 +199,11 @@ func (a *Analyst) takeSome(items []tracker.Item, logTime int64, amend func(d *tr
 	a.engine.Fetch()
 	for i := range items {
 		if d := items[i].Departure; d != nil {
-			f := a.found.remove(d.UID)
-			if f != nil && amend != nil {
-				amend(d, f)
+			if v, ok := a.ahead.take(d.UID); ok {
+				a.tally.count(v)
+			}
+			if h := a.found.remove(d.UID); h != nil && amend != nil {
+				amend(d, h.findings())
 			}
 			continue
 		}
@@ -198,7 +212,7 @@ func (a *Analyst) takeSome(items []tracker.Item, logTime int64, amend func(d *tr
 		if ev.Kind == tracker.Fingerprinted {
 			a.remember(ev, networks[i], logTime)
 		}
-		a.engine.Apply(prepared[i], ev, a.raise)
+		a.engine.Apply(prepared[i], a.raise)
 	}
 	a.engine.Done()
 }
@@ -219,14 +233,31 @@ func (a *Analyst) network(ev *tracker.Event, logTime int64) *network {
 
 // remember takes note of a fingerprint, and of its connection if it is new.
 func (a *Analyst) remember(ev *tracker.Event, n *network, logTime int64) {
-	isNew := a.memory.Saw(&novelty.Sight{
-		Network: n.label, Probe: a.intern(ev.Probe), Type: ev.Type, Value: ev.Value, UID: ev.UID, Key: ev.Key, Time: ev.Time,
-		Learning: ev.Time-n.firstPacket < int64(a.cfg.Learn) && logTime-n.firstLog < 2*int64(a.cfg.Learn),
-	})
-	if isNew {
-		a.found.markNew(ev.UID)
-		a.engine.Novel(ev, a.raise)
+	if !novelty.Types.Has(ev.Type) {
+		return
 	}
+	if a.label != ev.Probe {
+		a.label = a.intern(ev.Probe)
+	}
+	sight := novelty.Sight{
+		Network: n.label, Probe: a.label, Type: ev.Type, Value: ev.Value, UID: ev.UID, Key: ev.Key, Time: ev.Time,
+		Learning: ev.Time-n.firstPacket < int64(a.cfg.Learn) && logTime-n.firstLog < 2*int64(a.cfg.Learn),
+	}
+	if !a.memory.Saw(&sight) {
+		return
+	}
+	r, suppressed := a.engine.Novel(ev)
+	if r == nil || suppressed {
+		if suppressed {
+			a.tally.of(r.ID).suppressed.Add(1)
+		}
+		a.found.markNew(ev.UID, nil)
+		return
+	}
+	first := anomaly.FirstSight{
+		Severity: r.Severity, Type: ev.Type, Value: sight.Kept, Network: n.label, Probe: a.label, SeenAt: ev.Time, PacketNum: ev.PacketNum,
+	}
+	a.tally.of(r.ID).add(a.found.markNew(ev.UID, &first))
 }
 
 // take keeps what the event that is being taken raised.
@@ -236,12 +267,7 @@ func (a *Analyst) take(x *anomaly.Raised) {
 		c.suppressed.Add(1)
 		return
 	}
-	switch a.found.add(a.event.UID, x.Anomaly) {
-	case kept:
-		c.raised.Add(1)
-	case full:
-		c.dropped.Add(1)
-	}
+	c.add(a.found.add(a.event.UID, x.Anomaly))
 }
 
 // intern returns a copy of a label, the same for equal ones. There are as many

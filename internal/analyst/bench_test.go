@@ -10,15 +10,28 @@ import (
 	"github.com/whorl-net/whorl/tracker"
 )
 
-// benchItems is how many items an Output of the benchmarks has.
-const benchItems = 1000
+// benchItems is how many items an Output of the benchmarks has: as many as a
+// tracker puts into one, in memory that it uses again.
+const benchItems = 256
 
 // BenchmarkTake: what one event costs on the goroutine that all outputs pass.
-// Goals: 150 ns for an opened connection of a flood, 2 µs for a fingerprint.
+// Goals: 150 ns for an opened connection of a flood, 2 µs for a fingerprint that
+// makes its connection new.
 func BenchmarkTake(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 1))
 	random := func() flow.Addr {
-		return flow.AddrFrom4([4]byte{byte(1 + r.IntN(200)), byte(r.IntN(256)), byte(r.IntN(256)), byte(r.IntN(256))})
+		x := r.Uint32()
+		return flow.AddrFrom4([4]byte{byte(x>>24)%200 + 1, byte(x >> 16), byte(x >> 8), byte(x)})
+	}
+	known := make([]string, 16)
+	for i := range known {
+		known[i] = fmt.Sprintf("t13d1516h2_%012x_02713d6af862", i)
+	}
+	// Values that are new for as long as the inventory is large: four times as
+	// many as it has room for.
+	invented := make([]string, 1<<19)
+	for i := range invented {
+		invented[i] = fmt.Sprintf("t13d1516h2_%012x_02713d6af862", r.Uint64()>>16)
 	}
 	base := tracker.Event{
 		Kind: tracker.Opened, Network: "default", Probe: "p", Protocol: flow.TCP, TCPFlags: flow.SYN, SrcPort: 40000, DstPort: 443,
@@ -27,6 +40,10 @@ func BenchmarkTake(b *testing.B) {
 	fingerprint := func(ev *tracker.Event, value string) {
 		ev.Kind, ev.Type, ev.Value, ev.PacketNum = tracker.Fingerprinted, ja4.TypeJA4, value, 4
 	}
+	clients := func(i int, ev *tracker.Event) {
+		ev.Src = flow.AddrFrom4([4]byte{10, 0, byte(i % 7), byte(i % 199)})
+		ev.Dst = flow.AddrFrom4([4]byte{192, 0, 2, byte(i % 31)})
+	}
 	for _, bench := range []struct {
 		name string
 		next func(i int, ev *tracker.Event)
@@ -34,20 +51,20 @@ func BenchmarkTake(b *testing.B) {
 		{"opened/flood from invented addresses", func(_ int, ev *tracker.Event) { ev.Src = random() }},
 		{"opened/scan", func(i int, ev *tracker.Event) { ev.DstPort = uint16(i) }},
 		{"opened/sweep", func(_ int, ev *tracker.Event) { ev.Dst = random() }},
-		{"opened/clients of servers", func(i int, ev *tracker.Event) {
-			ev.Src = flow.AddrFrom4([4]byte{10, 0, byte(i % 7), byte(i % 199)})
-			ev.Dst = flow.AddrFrom4([4]byte{192, 0, 2, byte(i % 31)})
-		}},
+		{"opened/clients of servers", clients},
 		{"opened/answers", func(i int, ev *tracker.Event) { ev.TCPFlags = flow.ACK }},
-		{"fingerprint/known", func(i int, ev *tracker.Event) {
-			fingerprint(ev, fmt.Sprintf("t13d1516h2_%012x_02713d6af862", i%10))
+		{"fingerprint/known", func(i int, ev *tracker.Event) { clients(i, ev); fingerprint(ev, known[i%len(known)]) }},
+		{"fingerprint/known server", func(i int, ev *tracker.Event) {
+			clients(i, ev)
+			fingerprint(ev, known[i%len(known)])
+			ev.Type = ja4.TypeJA4S
 		}},
 		{"fingerprint/invented", func(i int, ev *tracker.Event) {
 			ev.Src = random()
-			fingerprint(ev, fmt.Sprintf("t13d1516h2_%012x_02713d6af862", r.Uint64()>>16))
+			fingerprint(ev, invented[i%len(invented)])
 		}},
 		{"fingerprint/measurement", func(i int, ev *tracker.Event) {
-			fingerprint(ev, fmt.Sprintf("%d_64", i))
+			fingerprint(ev, "1000_64")
 			ev.Type = ja4.TypeJA4L
 		}},
 	} {
@@ -56,26 +73,28 @@ func BenchmarkTake(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			// Many outputs, so that a flood does not come back after some thousand.
-			outputs := make([]*tracker.Output, 200)
-			n := 0
-			for k := range outputs {
-				outputs[k] = &tracker.Output{Last: true}
-				for range benchItems {
-					ev := base
-					ev.Time += int64(n) * 1000
-					ev.UID[4], ev.UID[5], ev.UID[9], ev.UID[10], ev.UID[11] = byte(n>>24), byte(n), byte(n>>16), byte(n>>8), byte(n>>4)
-					bench.next(n, &ev)
-					outputs[k].Items = append(outputs[k].Items, tracker.Item{Event: &ev})
-					n++
-				}
+			events, departures := make([]tracker.Event, benchItems), make([]tracker.Departure, benchItems)
+			o := &tracker.Output{Last: true, Items: make([]tracker.Item, benchItems)}
+			left := &tracker.Output{Last: true, Items: make([]tracker.Item, benchItems)}
+			for k := range o.Items {
+				events[k] = base
+				o.Items[k].Event, left.Items[k].Departure = &events[k], &departures[k]
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := 0; i < b.N; i += benchItems {
-				o := outputs[i/benchItems%len(outputs)]
-				o.Position = uint64(i + 1)
+				for k := range events {
+					ev, n := &events[k], i+k
+					ev.Time = start + int64(n)*1000
+					ev.UID[5], ev.UID[8], ev.UID[9], ev.UID[10], ev.UID[11] = byte(n), byte(n>>24), byte(n>>16), byte(n>>8), byte(n>>4)
+					ev.UID[15] = byte(n >> 12)
+					bench.next(n, ev)
+					departures[k].UID = ev.UID
+				}
+				o.Position += 2
 				a.Take(o, nil)
+				left.Position = o.Position + 1
+				a.Take(left, nil)
 			}
 		})
 	}

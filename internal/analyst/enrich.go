@@ -2,7 +2,6 @@ package analyst
 
 import (
 	"sync"
-	"sync/atomic"
 
 	"github.com/whorl-net/whorl/internal/analyst/anomaly"
 	"github.com/whorl-net/whorl/tracker"
@@ -25,64 +24,30 @@ func (a *Analyst) Enrich(s *tracker.Snapshot) {
 // Annotate hook. It is safe for concurrent use. What a departing connection gets
 // comes from Take instead, in the order of the log.
 func (a *Analyst) Annotate(s *tracker.Snapshot) {
-	if f := a.found.get(s.UID); f != nil {
-		f.Apply(s)
+	if h := a.found.get(s.UID); h != nil {
+		h.findings().Apply(s)
 	}
 }
 
-// Evicted counts, for Stats, what Enrich found about a connection that leaves.
-// A tracker's Encode hook calls it once for each.
+// Evicted notes, for Stats, what Enrich found about a connection that leaves: it
+// counts once Take sees the departure. A tracker's Encode hook calls it once for
+// each. It is safe for concurrent use and allocates only when something is odd.
 func (a *Analyst) Evicted(e *tracker.Eviction) {
 	rs := a.rules.Load()
+	var v judgement
 	for i := range e.Connection.Anomalies {
-		a.tally.of(e.Connection.Anomalies[i].Rule).raised.Add(1)
+		v.raised = append(v.raised, e.Connection.Anomalies[i].Rule)
 	}
-	if !rs.Allows() {
-		return
+	if rs.Allows() {
+		scratch := judged.Get().(*[]tracker.Anomaly)
+		*scratch = rs.Judge(&e.Connection, (*scratch)[:0], func(r *anomaly.Rule) { v.suppressed = append(v.suppressed, r.ID) })
+		clear(*scratch)
+		judged.Put(scratch)
 	}
-	scratch := judged.Get().(*[]tracker.Anomaly)
-	*scratch = rs.Judge(&e.Connection, (*scratch)[:0], func(r *anomaly.Rule) { a.tally.of(r.ID).suppressed.Add(1) })
-	clear(*scratch)
-	judged.Put(scratch)
+	if (v.raised != nil || v.suppressed != nil) && !a.ahead.add(e.Connection.UID, v) {
+		a.tally.count(v)
+	}
 }
 
 // judged keeps room for what Evicted judges once more.
 var judged = sync.Pool{New: func() any { return new([]tracker.Anomaly) }}
-
-// tally counts by rule.
-type tally struct {
-	mu  sync.RWMutex
-	all map[string]*counters // guarded by mu
-}
-
-// counters are those of one rule.
-type counters struct{ raised, suppressed, dropped atomic.Uint64 }
-
-func (t *tally) clear() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.all = map[string]*counters{}
-}
-
-// maxCounted bounds the rules that are counted: rules come and go with reloads.
-const maxCounted = 4 * anomaly.MaxRules
-
-// of returns the counters of a rule.
-func (t *tally) of(rule string) *counters {
-	t.mu.RLock()
-	c := t.all[rule]
-	t.mu.RUnlock()
-	if c != nil {
-		return c
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if c := t.all[rule]; c != nil {
-		return c
-	}
-	c = new(counters)
-	if len(t.all) < maxCounted {
-		t.all[rule] = c
-	}
-	return c
-}

@@ -3,8 +3,6 @@ package analyst
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/analyst/anomaly"
@@ -13,8 +11,8 @@ import (
 	"github.com/whorl-net/whorl/tracker"
 )
 
-// stateVersion numbers the form of a saved state.
-const stateVersion = 1
+// stateVersion numbers the form of a saved state. The one before is read, too.
+const stateVersion = 2
 
 // ErrMidway says that a state was asked for when only a part of an entry had
 // been taken.
@@ -59,8 +57,9 @@ func (a *Analyst) Restore(data []byte) error {
 }
 
 func (a *Analyst) restore(r *state.Reader) error {
-	if v := r.Uint(); r.Err() == nil && v != stateVersion {
-		return fmt.Errorf("state has version %d, want %d", v, stateVersion)
+	version := r.Uint()
+	if r.Err() == nil && (version < 1 || version > stateVersion) {
+		return fmt.Errorf("state has version %d, want %d", version, stateVersion)
 	}
 	a.clear(r.Fixed())
 	a.position = r.Uint()
@@ -75,7 +74,7 @@ func (a *Analyst) restore(r *state.Reader) error {
 	if err := a.engine.Restore(engine); err != nil {
 		return err
 	}
-	a.found.restore(found, a.intern)
+	a.found.restore(found, version, a.intern)
 	a.tally.restore(counts)
 	for _, b := range []*state.Reader{memory, engine, found, counts} {
 		if err := b.End(); err != nil {
@@ -118,31 +117,58 @@ func (st *store) save(w *state.Writer) {
 	w.Uint(uint64(len(list)))
 	for _, f := range list {
 		w.Bytes(f.uid[:])
-		w.Bool(f.New)
-		w.Uint(uint64(len(f.Anomalies)))
-		for i := range f.Anomalies {
-			saveAnomaly(w, &f.Anomalies[i])
+		w.Bool(f.isNew)
+		w.Bool(f.hasFirst)
+		if f.hasFirst {
+			saveFirst(w, &f.first)
+		}
+		w.Uint(uint64(len(f.others)))
+		for i := range f.others {
+			saveAnomaly(w, &f.others[i])
 		}
 	}
 }
 
-func (st *store) restore(r *state.Reader, intern func(string) string) {
+func (st *store) restore(r *state.Reader, version uint64, intern func(string) string) {
 	st.lost.Store(r.Uint())
 	for range r.Count(18) {
 		var u tracker.UID
 		copy(u[:], r.Bytes(len(u)))
-		f := &Findings{New: r.Bool()}
+		h := &held{isNew: r.Bool()}
+		if h.hasFirst = version > 1 && r.Bool(); h.hasFirst {
+			h.first = restoreFirst(r, intern)
+		}
 		for range r.UintUpTo(MaxAnomalies) {
-			f.Anomalies = append(f.Anomalies, restoreAnomaly(r, intern))
+			h.others = append(h.others, restoreAnomaly(r, intern))
 			if r.Err() != nil {
 				return
 			}
 		}
-		if st.get(u) != nil {
+		if st.mine(u) != nil {
 			r.Fail("findings of one connection are there twice")
+		}
+		if r.Err() != nil {
 			return
 		}
-		st.put(u, f, f.size())
+		st.put(u, nil, h)
+	}
+}
+
+func saveFirst(w *state.Writer, f *anomaly.FirstSight) {
+	w.Uint(uint64(f.Severity))
+	w.Uint(uint64(f.Type))
+	w.Text(f.Value)
+	w.Text(f.Network)
+	w.Text(f.Probe)
+	w.Int(f.SeenAt)
+	w.Uint(f.PacketNum)
+}
+
+func restoreFirst(r *state.Reader, intern func(string) string) anomaly.FirstSight {
+	return anomaly.FirstSight{
+		Severity: tracker.Severity(r.UintUpTo(uint64(tracker.SeverityCritical))), Type: ja4.Type(r.UintUpTo(ja4.NumTypes - 1)),
+		Value: r.Text(flow.MaxValueLen), Network: intern(r.Text(maxLabel)), Probe: intern(r.Text(maxLabel)),
+		SeenAt: r.Int(), PacketNum: r.Uint(),
 	}
 }
 
@@ -181,26 +207,4 @@ func restoreAnomaly(r *state.Reader, intern func(string) string) tracker.Anomaly
 		})
 	}
 	return a
-}
-
-func (t *tally) save(w *state.Writer) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	w.Uint(uint64(len(t.all)))
-	for _, rule := range slices.Sorted(maps.Keys(t.all)) {
-		c := t.all[rule]
-		w.Text(rule)
-		w.Uint(c.raised.Load())
-		w.Uint(c.suppressed.Load())
-		w.Uint(c.dropped.Load())
-	}
-}
-
-func (t *tally) restore(r *state.Reader) {
-	for range r.Count(4) {
-		c := t.of(r.Text(maxRuleID))
-		c.raised.Store(r.Uint())
-		c.suppressed.Store(r.Uint())
-		c.dropped.Store(r.Uint())
-	}
 }

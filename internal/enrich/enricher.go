@@ -91,8 +91,9 @@ type Change struct {
 
 // Reload reads the files anew, with other names if files is not nil, and puts
 // them in force: all of them or, with an error, none. Look-ups see the tables of
-// before or those of after, never parts of both.
-func (e *Enricher) Reload(files *Files) (Change, error) {
+// before or those of after, never parts of both. accept, if not nil, is asked
+// before: its error refuses the tables, too.
+func (e *Enricher) Reload(files *Files, accept func(*Tables) error) (Change, error) {
 	e.reload.Lock()
 	defer e.reload.Unlock()
 	cfg := e.cfg
@@ -100,6 +101,9 @@ func (e *Enricher) Reload(files *Files) (Change, error) {
 		cfg.Apps, cfg.KnownBad = files.Apps, files.KnownBad
 	}
 	tables, err := Load(cfg)
+	if err == nil && accept != nil {
+		err = accept(tables)
+	}
 	if err != nil {
 		e.refused++
 		e.reason = err.Error()
@@ -212,10 +216,21 @@ func Load(cfg Config) (*Tables, error) {
 			}
 		}
 	}
+	var ids []string
+	for _, e := range entries {
+		ids = append(ids, e.ID)
+	}
+	for id := range disabled {
+		ids = append(ids, id)
+	}
 	if cfg.JA4Only {
 		entries = ja4Only(entries)
 	}
-	return Compile(entries)
+	tables, err := Compile(entries)
+	if err == nil {
+		tables.name(ids)
+	}
+	return tables, err
 }
 
 // readable says which file could not be read; others errors say so already.

@@ -147,7 +147,7 @@ func TestReload(t *testing.T) {
 	}
 
 	write(t, path, "entries:\n- {id: a, match: {ja4t: 1_2_3}}\n")
-	if _, err := e.Reload(nil); err == nil {
+	if _, err := e.Reload(nil, nil); err == nil {
 		t.Error("half a value was taken")
 	}
 	s := e.Stats()
@@ -160,7 +160,7 @@ func TestReload(t *testing.T) {
 
 	// Renamed and better explained is not new; turned bad is; a second value is.
 	write(t, path, "entries:\n- {id: z, note: the same, match: {ja4t: 1_2_3_4}}\n- {id: b, match: {ja4t: 2_2_3_4}}\n- {id: c, match: {ja4t: [3_2_3_4, 1_2_3_4]}}\n- {id: d, bad: false, app: D, match: {ja4t: 4_2_3_4}}\n")
-	change, err := e.Reload(nil)
+	change, err := e.Reload(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,11 +177,11 @@ func TestReload(t *testing.T) {
 
 	// Other files, kept for the next time.
 	other := write(t, filepath.Join(dir, "other.yaml"), "entries: []")
-	if _, err := e.Reload(&Files{Apps: []string{other}}); err != nil || len(e.Tables().Entries()) != 0 {
+	if _, err := e.Reload(&Files{Apps: []string{other}}, nil); err != nil || len(e.Tables().Entries()) != 0 {
 		t.Errorf("other files: %d entries, %v", len(e.Tables().Entries()), err)
 	}
 	write(t, other, "entries:\n- {id: a, app: A, match: {ja4t: 1_2_3_4}}\n")
-	if change, err = e.Reload(nil); err != nil || len(e.Tables().Entries()) != 1 || len(change.NewBad) != 0 {
+	if change, err = e.Reload(nil, nil); err != nil || len(e.Tables().Entries()) != 1 || len(change.NewBad) != 0 {
 		t.Errorf("other files again: %d entries, %v", len(e.Tables().Entries()), err)
 	}
 }
@@ -238,7 +238,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		} else {
 			write(t, path, version(n)+"- {id: broken}\n")
 		}
-		if _, err := e.Reload(nil); (err == nil) != (n%2 == 0) {
+		if _, err := e.Reload(nil, nil); (err == nil) != (n%2 == 0) {
 			t.Fatalf("reload %d: %v", n, err)
 		}
 		taken++

@@ -148,44 +148,27 @@ func parsePattern(t ja4.Type, text string) (pattern.Pattern, error) {
 	if i := strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 || text == "" {
 		return pattern.Pattern{}, fmt.Errorf("%q is not a %v fingerprint", cut(text), t)
 	}
-	full := partsOf(t)
+	least, most := pattern.PartCount(t)
 	n := strings.Count(text, "_") + 1
-	if t == ja4.TypeJA4H && n > 1 && n < full.most && !strings.Contains(text, "*") {
+	if t == ja4.TypeJA4H && n > 1 && n < most && !strings.Contains(text, "*") {
 		text += "_*"
 		n++
 	}
-	p, ok := pattern.Parse(text)
-	if !ok {
-		return p, fmt.Errorf("%q has a * that is neither a whole part nor its end, as in t13d1516h2_*_02713d6af862 or t13d1516h2_8daa*", text)
+	p, err := pattern.Parse(text)
+	if err != nil {
+		return p, fmt.Errorf("%q %w", text, err)
 	}
 	if p.Exact() {
 		_, err := ja4.Parse(t, text)
 		return p, err
 	}
 	switch _, tail := p.Parts(); {
-	case n > full.most:
-		return p, fmt.Errorf("%q has %d parts, a %v fingerprint has %d", text, n, t, full.most)
-	case n < full.least && !tail:
-		return p, fmt.Errorf("%q has %d parts, a %v fingerprint has %d: end it with _* if more may follow", text, n, t, full.least)
+	case n > most:
+		return p, fmt.Errorf("%q has %d parts, a %v fingerprint has %d", text, n, t, most)
+	case n < least && !tail:
+		return p, fmt.Errorf("%q has %d parts, a %v fingerprint has %d: end it with _* if more may follow", text, n, t, least)
 	case len(text)-strings.Count(text, "*")-strings.Count(text, "_") < minLiteral:
 		return p, fmt.Errorf("%q names too much: want at least %d letters beside * and _", text, minLiteral)
 	}
 	return p, nil
-}
-
-// partCount is how many parts between underscores values of a type have.
-type partCount struct{ least, most int }
-
-func partsOf(t ja4.Type) partCount {
-	switch t {
-	case ja4.TypeJA4H, ja4.TypeJA4T:
-		return partCount{4, 4}
-	case ja4.TypeJA4TS:
-		return partCount{4, 5}
-	case ja4.TypeJA4L, ja4.TypeJA4LS:
-		return partCount{2, 3}
-	case ja4.TypeJA4HRO:
-		return partCount{2, maxValueBytes}
-	}
-	return partCount{3, 3}
 }

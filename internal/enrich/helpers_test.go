@@ -8,9 +8,9 @@ import (
 
 // parsePatternLoosely takes patterns that are no fingerprints.
 func parsePatternLoosely(text string) (pattern.Pattern, error) {
-	p, ok := pattern.Parse(text)
-	if !ok {
-		return p, fmt.Errorf("%q is no pattern", text)
+	p, err := pattern.Parse(text)
+	if err != nil {
+		return p, fmt.Errorf("%q %w", text, err)
 	}
 	return p, nil
 }

@@ -36,7 +36,10 @@ type Tables struct {
 	combinations int
 	bad          int
 	hash         string
-	scratch      sync.Pool // of *scratch
+	// names are the ids of all entries that were read, once each and in order,
+	// also of those that are not used.
+	names   []string
+	scratch sync.Pool // of *scratch
 }
 
 // target is a part of an entry that some value completes.
@@ -129,7 +132,18 @@ func Compile(entries []*Entry) (*Tables, error) {
 			return nil, err
 		}
 	}
+	for _, e := range entries {
+		t.names = append(t.names, e.ID)
+	}
+	t.name(nil)
 	return t, t.settle()
+}
+
+// name adds ids of entries to names.
+func (t *Tables) name(ids []string) {
+	t.names = append(t.names, ids...)
+	slices.Sort(t.names)
+	t.names = slices.Compact(t.names)
 }
 
 type ranked struct {
@@ -230,7 +244,7 @@ func (t *Tables) settle() error {
 				parts = parts[:len(parts)-1]
 			}
 			for i, text := range parts {
-				if text != "*" {
+				if !strings.Contains(text, "*") {
 					ps = append(ps, place{i, text})
 				}
 			}
@@ -271,7 +285,7 @@ func (t *Tables) settle() error {
 // fileTail files a pattern that has no whole part to go by, such as t13d*.
 func (ix *index) fileTail(f filed) error {
 	parts, _ := f.pattern.Parts()
-	if len(parts) > 1 || len(parts[0]) < minLiteral {
+	if len(parts) > 1 || len(parts[0]) < minLiteral || strings.Contains(parts[0][:minLiteral], "*") {
 		ix.loose = append(ix.loose, f)
 		if len(ix.loose) > MaxAlike {
 			return alike(f, "without a whole part")
@@ -328,6 +342,16 @@ func (t *Tables) Entries() []*Entry {
 		return nil
 	}
 	return t.entries
+}
+
+// Names returns the ids of all entries that were read, in order, those included
+// that are not used because they are disabled or need a method that is off. Do
+// not change it.
+func (t *Tables) Names() []string {
+	if t == nil {
+		return nil
+	}
+	return t.names
 }
 
 // Count returns how many entries name an application, and how many condemn.

@@ -100,7 +100,7 @@ func (r *rig) write(entries string) {
 func (r *rig) reload(entries string) enrich.Change {
 	r.t.Helper()
 	r.write(entries)
-	c, err := r.enricher.Reload(nil)
+	c, err := r.enricher.Reload(nil, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -456,9 +456,9 @@ func TestHuntsFollowOneAnother(t *testing.T) {
 	entries := before
 	blocked := make(chan struct{})
 	var once sync.Once
-	h, results := r.hunter(Config{Anomaly: func(*tracker.TableMatch) tracker.Anomaly {
+	h, results := r.hunter(Config{Condemns: func(c *tracker.Snapshot, ms []tracker.TableMatch) (int, tracker.Severity, bool) {
 		once.Do(func() { <-blocked })
-		return tracker.Anomaly{Rule: "known-bad"}
+		return firstBad(c, ms)
 	}})
 	for i := range 10 {
 		entries += fmt.Sprintf("- {id: e%d, match: {ja4t: %d_2_3_4}}\n", i, i)
@@ -477,6 +477,34 @@ func TestHuntsFollowOneAnother(t *testing.T) {
 	}
 }
 
+// What the allowlist silences is not announced. An entry that condemns beside an
+// allowed one is, also when the allowed one was there before.
+func TestHuntHonoursTheAllowlist(t *testing.T) {
+	r := newRig(t, "- {id: ours, bad: true, match: {ja4t: 1001_2_3_4}}\n", 64<<20)
+	of := func(n int) []string { return []string{fmt.Sprintf("ja4t %d_2_3_4", 1000+n%4)} }
+	r.open("past", 0, 400, of)
+	r.flush("past")
+	r.open("now", 0, 400, of)
+	h, results := r.hunter(Config{Condemns: func(_ *tracker.Snapshot, ms []tracker.TableMatch) (int, tracker.Severity, bool) {
+		i := slices.IndexFunc(ms, func(m tracker.TableMatch) bool { return m.Bad && m.Entry != "ours" && m.Entry != "allowed" })
+		return i, tracker.SeverityCritical, i >= 0
+	}})
+	h.Hunt(r.reload("- {id: ours, bad: true, match: {ja4t: 1001_2_3_4}}\n" +
+		"- {id: allowed, bad: true, match: {ja4t: [1001_2_3_4, 1002_2_3_4]}}\n- {id: theirs, bad: true, match: {ja4t: [1001_2_3_*, 1003_2_3_4]}}\n"))
+	got := <-results
+	// Of four kinds one is only allowed, two match the new entry, one of them beside
+	// an allowed one of before.
+	if got.Allowed != 200 || got.Found != 400 || got.Announced != 400 {
+		t.Errorf("%+v", got)
+	}
+	for _, x := range r.feed() {
+		d := x.discovery
+		if d != nil && (d.Anomaly.Severity != tracker.SeverityCritical || !strings.Contains(d.Anomaly.Description, "entry theirs")) {
+			t.Fatalf("%+v", d.Anomaly)
+		}
+	}
+}
+
 // A hunt ends with its context, wherever it is, and leaves nothing behind.
 func TestHuntIsCancelled(t *testing.T) {
 	r := newRig(t, before, 64<<20)
@@ -485,7 +513,10 @@ func TestHuntIsCancelled(t *testing.T) {
 	why := errors.New("enough")
 	var ended error
 	h, err := New(Config{Live: r.tracker, Journal: r.journal, Share: 1, Done: func(_ Result, err error) { ended = err },
-		Anomaly: func(*tracker.TableMatch) tracker.Anomaly { stop(why); return tracker.Anomaly{} }})
+		Condemns: func(c *tracker.Snapshot, ms []tracker.TableMatch) (int, tracker.Severity, bool) {
+			stop(why)
+			return firstBad(c, ms)
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,9 +39,11 @@ type Config struct {
 	// call is in Journal, or returns the cause of ctx's end. Nil is for those
 	// where that is always so.
 	Settle func(ctx context.Context) error
-	// Anomaly says what a discovery is reported as, but for RaisedAt, PacketNum
-	// and Evidence, which the hunter sets. Nil is a known-bad of severity high.
-	Anomaly func(m *tracker.TableMatch) tracker.Anomaly
+	// Condemns says which of matches, those of c, best first, condemns it and how
+	// severe that is; false: none does, or all are allowed. It is asked about what
+	// the new tables say and about what the old ones said. Nil: the first bad one
+	// does, with severity high.
+	Condemns func(c *tracker.Snapshot, matches []tracker.TableMatch) (best int, s tracker.Severity, ok bool)
 	// Done is called, if not nil, on Run's goroutine at the end of each hunt;
 	// err is nil, or why it ended early.
 	Done func(r Result, err error)
@@ -62,7 +65,9 @@ type Result struct {
 	Live, Held uint64
 	// Lost evictions left the feed before the hunt got to them.
 	Lost uint64
-	// Found connections match; Announced is how many of them are in the feed as
+	// Allowed connections match nothing but entries that the allowlist names.
+	Allowed uint64
+	// Found connections match others; Announced is how many of them are in the feed as
 	// discoveries: fewer when MaxDiscoveries was reached.
 	Found, Announced uint64
 }
@@ -95,8 +100,8 @@ func New(cfg Config) (*Hunter, error) {
 	if cfg.Share == 0 {
 		cfg.Share = DefaultShare
 	}
-	if cfg.Anomaly == nil {
-		cfg.Anomaly = knownBad
+	if cfg.Condemns == nil {
+		cfg.Condemns = firstBad
 	}
 	if cfg.Now == nil {
 		cfg.Now = func() int64 { return time.Now().UnixNano() }
@@ -104,14 +109,20 @@ func New(cfg Config) (*Hunter, error) {
 	return &Hunter{cfg: cfg, wake: make(chan struct{}, 1)}, nil
 }
 
-// knownBad is the anomaly of a discovery unless Config.Anomaly says otherwise.
-func knownBad(m *tracker.TableMatch) tracker.Anomaly {
+// firstBad is Config.Condemns unless there is another.
+func firstBad(_ *tracker.Snapshot, matches []tracker.TableMatch) (int, tracker.Severity, bool) {
+	i := slices.IndexFunc(matches, func(m tracker.TableMatch) bool { return m.Bad })
+	return i, tracker.SeverityHigh, i >= 0
+}
+
+// anomaly is what a discovery is reported as, but for its time and evidence.
+func anomaly(m *tracker.TableMatch, s tracker.Severity) tracker.Anomaly {
 	name := m.App
 	if name == "" {
 		name = "something known to be bad"
 	}
 	return tracker.Anomaly{
-		Rule: "known-bad", Severity: tracker.SeverityHigh,
+		Rule: "known-bad", Severity: s,
 		Description: fmt.Sprintf("shows what %s is known for (entry %s of %s, added since)", name, m.Entry, m.Source),
 	}
 }

@@ -17,6 +17,8 @@ type search struct {
 	bad      *enrich.Tables // what condemns newly, alone
 	result   Result
 	found    []tracker.TableMatch
+	best     int // of found, what condemns
+	severity tracker.Severity
 	was      []tracker.TableMatch
 	full     tracker.Snapshot
 	body     []byte
@@ -58,6 +60,7 @@ func (h *Hunter) add(r Result) {
 	t.Live += r.Live
 	t.Held += r.Held
 	t.Lost += r.Lost
+	t.Allowed += r.Allowed
 	t.Found += r.Found
 	t.Announced += r.Announced
 }
@@ -120,7 +123,7 @@ func (s *search) held(ctx context.Context) error {
 				return fmt.Errorf("hunt: decode event %d of the feed: %w", sequence, err)
 			}
 			s.result.Held++
-			if e.Connection.KnownBad || !s.condemned(&e.Connection) {
+			if s.saidSo(&e.Connection) || !s.condemned(&e.Connection) {
 				continue // its eviction said so, or there is nothing to say
 			}
 			if _, err := wire.DecodeEviction(b.Event(i), tracker.Full, &e); err != nil {
@@ -137,18 +140,31 @@ func (s *search) held(ctx context.Context) error {
 	return nil
 }
 
+// saidSo reports whether an eviction has told that it is known to be bad: one
+// whose entries are all allowed has not.
+func (s *search) saidSo(c *tracker.Snapshot) bool {
+	if !c.KnownBad {
+		return false
+	}
+	_, _, ok := s.h.cfg.Condemns(c, c.TableMatches)
+	return ok
+}
+
 // condemned reports whether c matches a new entry and was not condemned before;
-// s.found is then not empty.
+// s.found and s.best then say by what.
 func (s *search) condemned(c *tracker.Snapshot) bool {
 	s.found = s.bad.Match(c, s.found[:0])
 	if len(s.found) == 0 {
 		return false
 	}
+	var ok bool
+	if s.best, s.severity, ok = s.h.cfg.Condemns(c, s.found); !ok {
+		s.result.Allowed++
+		return false
+	}
 	s.was = s.old.Match(c, s.was[:0])
-	for i := range s.was {
-		if s.was[i].Bad {
-			return false
-		}
+	if _, _, before := s.h.cfg.Condemns(c, s.was); before {
+		return false
 	}
 	s.result.Found++
 	return s.result.Announced < uint64(s.h.cfg.MaxDiscoveries)
@@ -157,9 +173,9 @@ func (s *search) condemned(c *tracker.Snapshot) bool {
 // announce appends a discovery about c, which is condemned. eviction is the
 // sequence of its eviction, 0 while it is live.
 func (s *search) announce(ctx context.Context, c *tracker.Snapshot, eviction uint64) error {
-	m := &s.found[0]
+	m := &s.found[s.best]
 	now := s.h.cfg.Now()
-	d := wire.Discovery{DiscoveredAt: now, Anomaly: s.h.cfg.Anomaly(m), EvictionSequence: eviction}
+	d := wire.Discovery{DiscoveredAt: now, Anomaly: anomaly(m, s.severity), EvictionSequence: eviction}
 	d.Anomaly.Evidence = m.Evidence
 	for _, e := range m.Evidence {
 		// A combination is complete with its newest part.
@@ -182,7 +198,7 @@ func (s *search) announce(ctx context.Context, c *tracker.Snapshot, eviction uin
 func (s *search) rest(ctx context.Context, start time.Time, before Result) error {
 	s.h.add(Result{
 		Live: s.result.Live - before.Live, Held: s.result.Held - before.Held, Lost: s.result.Lost - before.Lost,
-		Found: s.result.Found - before.Found, Announced: s.result.Announced - before.Announced,
+		Allowed: s.result.Allowed - before.Allowed, Found: s.result.Found - before.Found, Announced: s.result.Announced - before.Announced,
 	})
 	share := time.Duration(s.h.cfg.Share)
 	pause := time.Since(start) * (100 - share) / share

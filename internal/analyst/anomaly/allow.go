@@ -1,9 +1,12 @@
 package anomaly
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/whorl-net/whorl/internal/filter"
+	"github.com/whorl-net/whorl/internal/suggest"
 	"github.com/whorl-net/whorl/tracker"
 )
 
@@ -13,7 +16,10 @@ type allow struct {
 	// rules are the ids it silences; empty: every rule but known-bad.
 	rules []string
 	// known are the entries of tables it silences; then it silences nothing else.
+	// They stand in lines of file.
 	known []string
+	lines []int
+	file  string
 	// filter says for which connections; nil: all.
 	filter *filter.Filter
 }
@@ -51,6 +57,30 @@ func (rs *Rules) allowedEntry(entry string, s *tracker.Snapshot) bool {
 		}
 	}
 	return false
+}
+
+// CheckEntries reports, as an *Error for each, what allow entries name that is no
+// entry of a table: names are the ids of all there are. nil: nothing.
+func (rs *Rules) CheckEntries(names []string) error {
+	known := make(map[string]bool, len(names))
+	for _, name := range names {
+		known[name] = true
+	}
+	var errs []error
+	for _, a := range rs.allow {
+		for i, id := range a.known {
+			if known[id] || len(errs) == maxErrors {
+				continue
+			}
+			e := &Error{File: a.file, Line: a.lines[i], Problem: fmt.Sprintf(
+				"allow: known-bad: no table has an entry %q, neither the built-in one nor a file", clip(id, 64))}
+			if near := suggest.Nearest(id, names); near != "" {
+				e.Problem += "; did you mean " + near + "?"
+			}
+			errs = append(errs, e)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Allows reports whether there is any entry.

@@ -58,8 +58,7 @@ func builtins() []*Rule {
 	value := field{what: valueField}
 	rs := []*Rule{
 		{ID: ruleKnownBad, Severity: tracker.SeverityHigh, about: "an entry of the tables condemns it"},
-		{ID: ruleNewFingerprint, Severity: tracker.SeverityLow, measure: byNovelty,
-			text: builtinText("{type} {value} is new in network {network}")},
+		{ID: ruleNewFingerprint, Severity: tracker.SeverityLow, measure: byNovelty}, // FirstSight has its text
 		{ID: ruleFingerprint, Severity: tracker.SeverityMedium, judge: judgeChange,
 			about: "a second client hello with other ciphers"},
 		{ID: ruleClient, Severity: tracker.SeverityLow, measure: bySteadiness, types: 1 << ja4.TypeJA4,

@@ -24,12 +24,19 @@ type Engine struct {
 	rules  *Rules
 	seed   window.Seed
 	states []ruleState // of rules.stream
-	opened []int       // indexes of rules.opened, by place
-	byType [ja4.NumTypes][]int
-	rhythm *window.Rhythm
+	opened []int       // those that look at opened connections at once
+	// waiting look at them once their source was seen before; see lone.
+	waiting []int
+	lone    *window.Once[lone]
+	again   tracker.Event // a lone attempt that is made up for
+	salt    uint64        // of sources
+	byType  [ja4.NumTypes][]int
+	rhythm  *window.Rhythm
 	// leastBeats is the fewest that any rule on beats asks for.
 	leastBeats int
-	work       []work // what is prepared
+	prepared   []prepared
+	work       []work         // what is prepared
+	doors      []window.Place // of sources
 	places     []window.Place
 	fetched    uint32
 	view       view
@@ -57,8 +64,10 @@ func NewEngine(rs *Rules, seed uint64) *Engine {
 // counts the same as before keeps what it has counted.
 func (e *Engine) Use(rs *Rules) {
 	old := e.states
-	e.rules, e.states, e.opened, e.byType = rs, nil, nil, [ja4.NumTypes][]int{}
-	e.leastBeats, e.work, e.places = window.Intervals, nil, nil
+	e.rules, e.states, e.opened, e.waiting, e.byType = rs, nil, nil, nil, [ja4.NumTypes][]int{}
+	e.salt = e.seed.Start(6).Sum()
+	e.leastBeats = window.Intervals
+	e.Done()
 	beats := 0
 	for i, r := range rs.stream {
 		s := ruleState{rule: r, definition: r.definition()}
@@ -74,7 +83,10 @@ func (e *Engine) Use(rs *Rules) {
 			beats = max(beats, r.limit.Keys)
 			e.leastBeats = min(e.leastBeats, r.intervals)
 		}
-		if r.opened {
+		switch {
+		case r.waits():
+			e.waiting = append(e.waiting, i)
+		case r.opened:
 			e.opened = append(e.opened, i)
 		}
 		for t := range ja4.Type(ja4.NumTypes) {
@@ -82,6 +94,11 @@ func (e *Engine) Use(rs *Rules) {
 				e.byType[t] = append(e.byType[t], i)
 			}
 		}
+	}
+	if keys := loneKeys(rs.stream); keys == 0 {
+		e.lone = nil
+	} else if e.lone == nil || e.lone.Room() != window.Room(keys) {
+		e.lone = window.NewOnce[lone](keys)
 	}
 	if beats == 0 {
 		e.rhythm = nil
@@ -114,8 +131,21 @@ type work struct {
 	what  uint64 // the element that is counted, or the value that may change
 }
 
-// Prepared is what an Engine has to do with one event.
-type Prepared struct{ from, to int }
+// Prepared is what an Engine has to do with one event: its number among those that
+// were prepared.
+type Prepared int
+
+// prepared is an event and the work that it makes.
+type prepared struct {
+	ev       *tracker.Event
+	network  int
+	from, to int // at once
+	// source is the key of its source when rules wait for a second attempt of it,
+	// 0 if none does; then planned says that their work is from and to as well.
+	source          uint64
+	planned         bool
+	laterFrom, last int
+}
 
 // Event applies the rules to ev. network is a number of its network, the same
 // for as long as the state is kept. raise is called for each anomaly.
@@ -123,31 +153,57 @@ type Prepared struct{ from, to int }
 // Who has many events prepares some of them, calls Fetch, applies them in the
 // same order, and calls Done before it prepares the next: the state of a flood
 // of keys lies in many places of memory, and their cache misses then overlap.
+// The events must stay until then.
 func (e *Engine) Event(ev *tracker.Event, network int, raise func(*Raised)) {
-	e.Apply(e.Prepare(ev, network), ev, raise)
+	e.Apply(e.Prepare(ev, network), raise)
 	e.Done()
 }
 
 // Prepare finds out which rules ev concerns. It changes no state.
 func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
-	p := Prepared{len(e.work), len(e.work)}
+	p := prepared{ev: ev, network: network, from: len(e.work)}
 	list := e.opened
 	if ev.Kind == tracker.Fingerprinted {
-		if !ev.Type.Valid() {
-			return p
+		list = nil
+		if ev.Type.Valid() {
+			list = e.byType[ev.Type]
 		}
-		list = e.byType[ev.Type]
 	}
-	if len(list) == 0 {
-		return p
+	looked := len(list) > 0
+	if looked {
+		e.view.look(ev, network)
+		e.plan(list)
 	}
+	p.to = len(e.work)
+	if ev.Kind == tracker.Opened && e.anyWaits(ev) {
+		if !looked {
+			e.view.look(ev, network)
+		}
+		p.source = window.Hash(e.salt).Mix(e.view.network).Mix(e.view.src).Sum() | 1
+		e.doors = append(e.doors, e.lone.Place(p.source))
+	}
+	e.prepared = append(e.prepared, p)
+	return Prepared(len(e.prepared) - 1)
+}
+
+// anyWaits reports whether a rule that waits for second attempts looks at ev.
+func (e *Engine) anyWaits(ev *tracker.Event) bool {
+	for _, i := range e.waiting {
+		if r := e.states[i].rule; r.accept(r, ev) {
+			return true
+		}
+	}
+	return false
+}
+
+// plan appends the work of those rules of list that the event in view concerns.
+func (e *Engine) plan(list []int) {
 	v := &e.view
-	v.look(ev, network)
 	beaten := false
 	for _, i := range list {
 		s := &e.states[i]
 		r := s.rule
-		if r.accept != nil && !r.accept(r, ev) || !r.filter.All() && !r.filter.Match(v.asSnapshot()) {
+		if r.accept != nil && !r.accept(r, v.ev) || !r.filter.All() && !r.filter.Match(v.asSnapshot()) {
 			continue
 		}
 		w := work{state: s}
@@ -159,7 +215,8 @@ func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
 			w.key, w.what = s.key(v), uint64(r.of.element(v))
 			e.places = append(e.places, s.distinct.Place(w.key))
 		case bySteadiness:
-			w.key, w.what = s.key(v), clientKind(e.seed, ev.Value)
+			w.key, w.what = s.key(v), clientKind(e.seed, v.ev.Value)
+			e.places = append(e.places, s.steady.Place(w.key))
 		case byBeat:
 			if beaten {
 				continue // the first of these rules stands for all: they have one key
@@ -170,38 +227,93 @@ func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
 		}
 		e.work = append(e.work, w)
 	}
-	p.to = len(e.work)
-	return p
 }
 
 // Fetch reads what applying all that is prepared will use. It changes nothing.
-func (e *Engine) Fetch() { e.fetched += window.Fetch(e.places) }
-
-// Apply applies the rules to ev, which was prepared as p.
-func (e *Engine) Apply(p Prepared, ev *tracker.Event, raise func(*Raised)) {
-	for i := range e.work[p.from:p.to] {
-		w := &e.work[p.from+i]
-		switch s, r := w.state, w.state.rule; r.measure {
-		case byCount:
-			if n, crossed := s.counts.Add(w.key, ev.Time); crossed {
-				e.raise(ev, r, hit{n: n}, raise)
-			}
-		case byDistinct:
-			if n, crossed := s.distinct.Add(w.key, uint32(w.what), ev.Time); crossed {
-				e.raise(ev, r, hit{n: n, found: s.distinct.Found()}, raise)
-			}
-		case bySteadiness:
-			if n := s.steady.Add(w.key, w.what); n >= r.stable {
-				e.raise(ev, r, hit{n: n}, raise)
-			}
-		case byBeat:
-			e.beat(ev, w.key, raise)
+func (e *Engine) Fetch() {
+	e.fetched += window.Fetch(e.doors)
+	for i := range e.prepared {
+		if p := &e.prepared[i]; p.source != 0 && e.lone.Knows(p.source) {
+			e.planWaiting(p)
 		}
+	}
+	e.fetched += window.Fetch(e.places)
+}
+
+// planWaiting plans the work of rules that wait.
+func (e *Engine) planWaiting(p *prepared) {
+	p.planned, p.laterFrom = true, len(e.work)
+	e.view.look(p.ev, p.network)
+	e.plan(e.waiting)
+	p.last = len(e.work)
+}
+
+// Apply applies the rules to an event that was prepared.
+func (e *Engine) Apply(n Prepared, raise func(*Raised)) {
+	p := &e.prepared[n]
+	for i := p.from; i < p.to; i++ {
+		e.do(&e.work[i], p.ev.Time, p.ev, raise)
+	}
+	if p.source == 0 {
+		return
+	}
+	slot, sight := e.lone.Visit(p.source)
+	switch sight {
+	case window.First:
+		*slot = loneOf(p.ev, p.network)
+		return
+	case window.Second:
+		first := *slot
+		*slot = lone{}
+		e.makeUpFor(&first, p.ev, raise)
+	}
+	if !p.planned {
+		e.planWaiting(p)
+	}
+	for i := p.laterFrom; i < p.last; i++ {
+		e.do(&e.work[i], p.ev.Time, p.ev, raise)
+	}
+}
+
+// makeUpFor tells the rules that wait of the first attempt of a source, now that
+// there is a second, ev. Whatever that raises is said of ev.
+func (e *Engine) makeUpFor(l *lone, ev *tracker.Event, raise func(*Raised)) {
+	if l.time == 0 {
+		return
+	}
+	l.event(&e.again)
+	from := len(e.work)
+	e.view.look(&e.again, int(l.network))
+	e.plan(e.waiting)
+	for i := from; i < len(e.work); i++ {
+		e.do(&e.work[i], l.time, ev, raise)
+	}
+}
+
+// do does one piece of work, which is of a time; what it raises is about ev.
+func (e *Engine) do(w *work, at int64, ev *tracker.Event, raise func(*Raised)) {
+	switch s, r := w.state, w.state.rule; r.measure {
+	case byCount:
+		if n, crossed := s.counts.Add(w.key, at); crossed {
+			e.raise(ev, r, hit{n: n}, raise)
+		}
+	case byDistinct:
+		if n, crossed := s.distinct.Add(w.key, uint32(w.what), at); crossed {
+			e.raise(ev, r, hit{n: n, found: s.distinct.Found()}, raise)
+		}
+	case bySteadiness:
+		if n := s.steady.Add(w.key, w.what); n >= r.stable {
+			e.raise(ev, r, hit{n: n}, raise)
+		}
+	case byBeat:
+		e.beat(ev, at, w.key, raise)
 	}
 }
 
 // Done forgets what was prepared.
-func (e *Engine) Done() { e.work, e.places = e.work[:0], e.places[:0] }
+func (e *Engine) Done() {
+	e.prepared, e.work, e.doors, e.places = e.prepared[:0], e.work[:0], e.doors[:0], e.places[:0]
+}
 
 // key returns the key of v under the rule of s.
 func (s *ruleState) key(v *view) uint64 {
@@ -219,12 +331,12 @@ func (s *ruleState) key(v *view) uint64 {
 
 // beat notes ev in the rhythm that all rules of this measure share, and raises
 // the one in whose range the beat lies.
-func (e *Engine) beat(ev *tracker.Event, key uint64, raise func(*Raised)) {
-	b, ok := e.rhythm.Add(key, ev.Time, e.leastBeats)
+func (e *Engine) beat(ev *tracker.Event, at int64, key uint64, raise func(*Raised)) {
+	b, ok := e.rhythm.Add(key, at, e.leastBeats)
 	if !ok {
 		return
 	}
-	for _, i := range e.opened {
+	for i := range e.states {
 		r := e.states[i].rule
 		if r.measure != byBeat || b.Beats < r.intervals || b.Score < r.score ||
 			b.Interval < int64(r.shortest) || b.Interval >= int64(r.longest) {
@@ -232,7 +344,7 @@ func (e *Engine) beat(ev *tracker.Event, key uint64, raise func(*Raised)) {
 		}
 		e.raise(ev, r, hit{n: uint32(b.Beats), beat: b}, raise)
 		// Once in a day: what ticks goes on ticking.
-		e.rhythm.Quiet(key, ev.Time+window.MaxInterval)
+		e.rhythm.Quiet(key, at+window.MaxInterval)
 		return
 	}
 }
@@ -254,14 +366,6 @@ func (e *Engine) raise(ev *tracker.Event, r *Rule, h hit, raise func(*Raised)) {
 		x.Anomaly = h.anomaly(r, ev)
 	}
 	raise(&x)
-}
-
-// Novel raises the anomaly of a fingerprint that its network had not shown
-// before ev, unless the rule is off.
-func (e *Engine) Novel(ev *tracker.Event, raise func(*Raised)) {
-	if r := e.rules.novel; r != nil {
-		e.raise(ev, r, hit{n: 1}, raise)
-	}
 }
 
 // places are what a text may name.

@@ -2,6 +2,7 @@ package anomaly
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/whorl-net/whorl/internal/analyst/window"
@@ -47,40 +48,48 @@ func (rs *Rules) Judge(s *tracker.Snapshot, dst []tracker.Anomaly, suppressed fu
 	return dst
 }
 
-// judgeKnownBad says which entry of a table condemns s: the best that no allow
-// entry names. A generic allow entry does not reach this rule.
+// Condemns reports which of matches, those of s, best first, condemns it: the
+// best bad one that no allow entry names, with the severity of the rule. ok is
+// false when there is none or the rule is off. A generic allow entry does not
+// reach this rule. It is safe for concurrent use.
+func (rs *Rules) Condemns(s *tracker.Snapshot, matches []tracker.TableMatch) (best int, severity tracker.Severity, ok bool) {
+	if rs.known == nil {
+		return 0, 0, false
+	}
+	for i := range matches {
+		if matches[i].Bad && !rs.allowedEntry(matches[i].Entry, s) {
+			return i, rs.known.Severity, true
+		}
+	}
+	return 0, 0, false
+}
+
+// judgeKnownBad says which entry of a table condemns s, whose KnownBad is set.
 func (rs *Rules) judgeKnownBad(s *tracker.Snapshot, dst []tracker.Anomaly, suppressed func(r *Rule)) []tracker.Anomaly {
-	silenced := false
-	for i := range s.TableMatches {
-		m := &s.TableMatches[i]
-		if !m.Bad {
-			continue
+	best, severity, ok := rs.Condemns(s, s.TableMatches)
+	if !ok {
+		if suppressed != nil && slices.ContainsFunc(s.TableMatches, func(m tracker.TableMatch) bool { return m.Bad }) {
+			suppressed(rs.known)
 		}
-		if rs.allowedEntry(m.Entry, s) {
-			silenced = true
-			continue
-		}
-		a := tracker.Anomaly{Rule: ruleKnownBad, Severity: rs.known.Severity}
-		what := m.App
-		if what == "" {
-			what = "entry " + m.Entry
-		}
-		if m.Note != "" {
-			what += ", " + m.Note
-		}
-		a.Description = clip(fmt.Sprintf("known to be bad: %s (confidence %d)", what, m.Confidence), 400)
-		a.Evidence = append(a.Evidence, m.Evidence[:min(len(m.Evidence), MaxEvidence)]...)
-		for _, e := range a.Evidence {
-			if e.SeenAt > a.RaisedAt { // all parts of a combination have to be there
-				a.RaisedAt, a.PacketNum = e.SeenAt, e.PacketNum
-			}
-		}
-		return append(dst, a)
+		return dst
 	}
-	if silenced && suppressed != nil {
-		suppressed(rs.known)
+	m := &s.TableMatches[best]
+	a := tracker.Anomaly{Rule: ruleKnownBad, Severity: severity}
+	what := m.App
+	if what == "" {
+		what = "entry " + m.Entry
 	}
-	return dst
+	if m.Note != "" {
+		what += ", " + m.Note
+	}
+	a.Description = clip(fmt.Sprintf("known to be bad: %s (confidence %d)", what, m.Confidence), 400)
+	a.Evidence = append(a.Evidence, m.Evidence[:min(len(m.Evidence), MaxEvidence)]...)
+	for _, e := range a.Evidence {
+		if e.SeenAt > a.RaisedAt { // all parts of a combination have to be there
+			a.RaisedAt, a.PacketNum = e.SeenAt, e.PacketNum
+		}
+	}
+	return append(dst, a)
 }
 
 // matched says that s matches the filter of r.

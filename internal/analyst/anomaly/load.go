@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/whorl-net/whorl/internal/analyst/window"
 	"github.com/whorl-net/whorl/internal/filter"
 	"github.com/whorl-net/whorl/internal/suggest"
 	"github.com/whorl-net/whorl/ja4"
@@ -409,7 +410,7 @@ func (l *loader) condition(n *yaml.Node, what string, stream bool) *filter.Filte
 
 // allowEntry reads an entry of the allowlist.
 func (l *loader) allowEntry(n *yaml.Node) {
-	a := new(allow)
+	a := &allow{file: l.file}
 	var condition *yaml.Node
 	failed := len(l.errs)
 	l.mapping(n, "an allow entry", section{
@@ -418,7 +419,9 @@ func (l *loader) allowEntry(n *yaml.Node) {
 			l.texts(n, "rules", 64, func(n *yaml.Node) { a.rules = append(a.rules, n.Value) })
 		},
 		"known-bad": func(n *yaml.Node) {
-			l.texts(n, "known-bad", 64, func(n *yaml.Node) { a.known = append(a.known, n.Value) })
+			l.texts(n, "known-bad", 64, func(n *yaml.Node) {
+				a.known, a.lines = append(a.known, n.Value), append(a.lines, n.Line)
+			})
 		},
 		"filter": func(n *yaml.Node) { condition = n },
 	})
@@ -463,6 +466,9 @@ func stateBytes(rules []*Rule) (sum int64) {
 		} else {
 			sum += r.bytes()
 		}
+	}
+	if keys := loneKeys(rules); keys > 0 {
+		sum += window.OnceBytes[lone](keys)
 	}
 	return sum + beat
 }

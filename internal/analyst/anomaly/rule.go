@@ -240,6 +240,9 @@ func parseTemplate(text string, known []string) (t template, err error) {
 	}
 }
 
+// maxPlace bounds what is put into one place of a text, in bytes.
+const maxPlace = 80
+
 // render fills the places. What a connection says of itself is cut to a length
 // that keeps a description one line.
 func (t *template) render(value func(name string) string) string {
@@ -247,7 +250,7 @@ func (t *template) render(value func(name string) string) string {
 	for i, part := range t.parts {
 		b.WriteString(part)
 		if i < len(t.places) {
-			b.WriteString(clip(value(t.places[i]), 80))
+			b.WriteString(clip(value(t.places[i]), maxPlace))
 		}
 	}
 	return b.String()

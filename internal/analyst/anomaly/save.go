@@ -48,6 +48,11 @@ func (e *Engine) Save(w *state.Writer) {
 		w.Uint(uint64(e.rhythm.Room()))
 		w.Block(e.rhythm.Save)
 	}
+	w.Bool(e.lone != nil)
+	if e.lone != nil {
+		w.Uint(uint64(e.lone.Room()))
+		w.Block(func(w *state.Writer) { e.lone.Save(w, func(l *lone) { l.save(w) }) })
+	}
 }
 
 // Restore fills an Engine that has no state yet, made with the same seed. State
@@ -76,7 +81,29 @@ func (e *Engine) Restore(r *state.Reader) error {
 			}
 		}
 	}
+	if r.Left() == 0 {
+		return r.Err() // as it was before lone attempts were kept
+	}
+	if r.Bool() {
+		room := r.Uint()
+		block := r.Block()
+		if e.lone != nil && room == uint64(e.lone.Room()) {
+			e.lone.Restore(block, func(l *lone) { l.restore(block) })
+			if err := block.End(); err != nil {
+				return err
+			}
+		}
+	}
 	return r.Err()
+}
+
+// Lone returns how many sources are remembered of which only one attempt may have
+// been seen, and how many had to leave because there was no room.
+func (e *Engine) Lone() (held int, evicted uint64) {
+	if e.lone == nil {
+		return 0, 0
+	}
+	return e.lone.Keys()
 }
 
 // Keys returns how many keys the rule with an id holds, and how many had to

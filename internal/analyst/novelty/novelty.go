@@ -57,6 +57,8 @@ type Sight struct {
 	Time int64
 	// Learning says that a first sight now makes nothing new.
 	Learning bool
+	// Kept is set by Saw when it returns true: a copy of Value that may be kept.
+	Kept string
 }
 
 // Fingerprint is what is remembered of one.
@@ -108,16 +110,11 @@ func parts(value string, n int) string {
 	return value
 }
 
-type key struct {
-	network string
-	typ     ja4.Type
-	value   string
-}
-
 // entry is a Fingerprint and its place in a list.
 type entry struct {
 	Fingerprint
 	id         uint64 // rises with each entry made; 0: free
+	hash       uint32 // in the index
 	lastUID    tracker.UID
 	prev, next int32
 	shared     bool // in the list of those that several connections showed
@@ -136,8 +133,9 @@ type place struct {
 // Memory remembers fingerprints.
 type Memory struct {
 	cfg     Config
-	index   map[key]int32
-	slab    []entry // [0] is none
+	index   index
+	slab    []*[slabEntries]entry // [0] of the first is none
+	ids     []uint64              // of the slab, close together: what makes a place stale
 	free    []int32
 	order   []place
 	once    list // shown by one connection
@@ -150,7 +148,7 @@ type Memory struct {
 
 // New returns an empty Memory.
 func New(cfg Config) *Memory {
-	return &Memory{cfg: cfg, index: map[key]int32{}, slab: make([]entry, 1)}
+	return &Memory{cfg: cfg, index: newIndex(), ids: make([]uint64, 1), slab: []*[slabEntries]entry{new([slabEntries]entry)}}
 }
 
 // Configure changes the limits and the types that count as new, from now on.
@@ -168,33 +166,52 @@ func (m *Memory) Saw(s *Sight) bool {
 	if !ok {
 		return false
 	}
-	if i, known := m.index[key{s.Network, s.Type, value}]; known {
-		m.again(i, s)
+	hash := m.index.hash(s.Network, s.Type, value)
+	if at := m.find(hash, s.Network, s.Type, value); at >= 0 {
+		m.again(m.index.slots[at].slot, s)
 		return false
 	}
 	size := entryBytes + int64(len(value))
 	m.fit(size)
-	value = strings.Clone(value)
-	i := m.slot()
+	isNew := !s.Learning && m.cfg.NewTypes.Has(s.Type)
+	if isNew {
+		s.Kept = strings.Clone(s.Value)
+		value = s.Kept[:len(value)]
+	} else {
+		value = strings.Clone(value)
+	}
 	m.lastID++
-	m.slab[i] = entry{id: m.lastID, lastUID: s.UID, Fingerprint: Fingerprint{
-		Network: s.Network, Type: s.Type, Value: value, FirstSeen: s.Time, LastSeen: s.Time, Connections: 1,
-		FirstUID: s.UID, FirstKey: s.Key, FirstProbe: s.Probe, Learned: s.Learning,
-	}}
-	m.index[key{s.Network, s.Type, value}] = i
+	i := m.slot(m.lastID)
+	// Field by field: a copy of a struct of five lines costs more than all else.
+	e := m.at(i)
+	e.id, e.hash, e.lastUID, e.shared = m.lastID, hash, s.UID, false
+	e.Network, e.Type, e.Value, e.FirstSeen, e.LastSeen, e.Connections = s.Network, s.Type, value, s.Time, s.Time, 1
+	e.FirstUID, e.FirstKey, e.FirstProbe, e.Learned = s.UID, s.Key, s.Probe, s.Learning
+	m.index.insert(hash, i)
 	m.append(&m.once, i)
 	m.bytes += size
 	m.place(m.lastID, i)
-	return !s.Learning && m.cfg.NewTypes.Has(s.Type)
+	return isNew
+}
+
+// find returns where in the index an entry lies, -1 if it is not there.
+func (m *Memory) find(hash uint32, network string, t ja4.Type, value string) int {
+	return m.index.find(hash, func(slot int32) bool {
+		e := m.at(slot)
+		return e.Value == value && e.Type == t && e.Network == network
+	})
 }
 
 // again counts another sight of entry i.
 func (m *Memory) again(i int32, s *Sight) {
-	e := &m.slab[i]
+	e := m.at(i)
 	e.FirstSeen, e.LastSeen = min(e.FirstSeen, s.Time), max(e.LastSeen, s.Time)
 	if e.lastUID != s.UID {
 		e.lastUID = s.UID
 		e.Connections++
+	}
+	if e.next == 0 && (e.shared || e.Connections == 1) {
+		return // the newest of its list already
 	}
 	m.unlink(i)
 	if e.Connections > 1 && !e.shared {
@@ -205,8 +222,8 @@ func (m *Memory) again(i int32, s *Sight) {
 	for m.shares > m.cfg.MaxBytes/2 {
 		old := m.shared.oldest
 		m.unlink(old)
-		m.slab[old].shared = false
-		m.shares -= m.slab[old].size()
+		m.at(old).shared = false
+		m.shares -= m.at(old).size()
 		m.append(&m.once, old)
 	}
 }
@@ -221,28 +238,28 @@ func (m *Memory) listOf(e *entry) *list {
 }
 
 func (m *Memory) append(l *list, i int32) {
-	e := &m.slab[i]
+	e := m.at(i)
 	e.prev, e.next = l.newest, 0
 	if l.newest == 0 {
 		l.oldest = i
 	} else {
-		m.slab[l.newest].next = i
+		m.at(l.newest).next = i
 	}
 	l.newest = i
 }
 
 func (m *Memory) unlink(i int32) {
-	e := &m.slab[i]
+	e := m.at(i)
 	l := m.listOf(e)
 	if e.prev == 0 {
 		l.oldest = e.next
 	} else {
-		m.slab[e.prev].next = e.next
+		m.at(e.prev).next = e.next
 	}
 	if e.next == 0 {
 		l.newest = e.prev
 	} else {
-		m.slab[e.next].prev = e.prev
+		m.at(e.next).prev = e.prev
 	}
 }
 
@@ -252,7 +269,7 @@ func (m *Memory) fit(size int64) {
 	if size > 0 {
 		more = 1
 	}
-	for len(m.index) > 0 && (len(m.index)+more > m.cfg.MaxEntries || m.bytes+size > m.cfg.MaxBytes) {
+	for m.index.used > 0 && (m.index.used+more > m.cfg.MaxEntries || m.bytes+size > m.cfg.MaxBytes) {
 		i := m.once.oldest
 		if i == 0 {
 			i = m.shared.oldest
@@ -264,34 +281,50 @@ func (m *Memory) fit(size int64) {
 
 func (m *Memory) remove(i int32) {
 	m.unlink(i)
-	e := &m.slab[i]
-	delete(m.index, key{e.Network, e.Type, e.Value})
+	e := m.at(i)
+	m.index.remove(m.index.find(e.hash, func(slot int32) bool { return slot == i }))
 	m.bytes -= e.size()
 	if e.shared {
 		m.shares -= e.size()
 	}
-	*e = entry{}
+	// The texts are let go of; the rest is overwritten when the place is used.
+	e.id, m.ids[i] = 0, 0
+	e.Network, e.Value, e.FirstProbe = "", "", ""
 	m.free = append(m.free, i)
 }
 
-func (m *Memory) slot() int32 {
+// slot returns a place for the entry with an id.
+func (m *Memory) slot(id uint64) int32 {
 	if n := len(m.free); n > 0 {
 		i := m.free[n-1]
 		m.free = m.free[:n-1]
+		m.ids[i] = id
 		return i
 	}
-	m.slab = append(m.slab, entry{})
-	return int32(len(m.slab) - 1)
+	if len(m.ids)%slabEntries == 0 {
+		m.slab = append(m.slab, new([slabEntries]entry))
+	}
+	m.ids = append(m.ids, id)
+	return int32(len(m.ids) - 1)
+}
+
+// slabEntries is how many entries are allocated together: a slice of all of them
+// would be copied as it grows, and nothing is taken meanwhile.
+const slabEntries = 512
+
+// at returns entry i.
+func (m *Memory) at(i int32) *entry {
+	return &m.slab[i/slabEntries][i%slabEntries]
 }
 
 // place appends to the order, and takes stale places out of it when they are
 // the most.
 func (m *Memory) place(id uint64, slot int32) {
 	m.order = append(m.order, place{id, slot})
-	if len(m.order) < 1024 || len(m.order) < 2*len(m.index) {
+	if len(m.order) < 1024 || len(m.order) < 2*m.index.used {
 		return
 	}
-	m.order = slices.DeleteFunc(m.order, func(p place) bool { return m.slab[p.slot].id != p.id })
+	m.order = slices.DeleteFunc(m.order, func(p place) bool { return m.ids[p.slot] != p.id })
 }
 
 // Page returns up to most fingerprints for which match is true (nil: all), in
@@ -313,7 +346,7 @@ func (m *Memory) Page(after uint64, most int, match func(f *Fingerprint) bool) (
 	}
 	var last uint64
 	for _, p := range m.order[i:] {
-		e := &m.slab[p.slot]
+		e := m.at(p.slot)
 		if e.id != p.id || match != nil && !match(&e.Fingerprint) {
 			continue
 		}
@@ -330,7 +363,7 @@ func (m *Memory) Page(after uint64, most int, match func(f *Fingerprint) bool) (
 // with dry it only counts them. What was forgotten is new when it is seen again.
 func (m *Memory) Forget(match func(f *Fingerprint) bool, dry bool) (n int) {
 	for _, p := range m.order {
-		e := &m.slab[p.slot]
+		e := m.at(p.slot)
 		if e.id != p.id || match != nil && !match(&e.Fingerprint) {
 			continue
 		}
@@ -344,7 +377,7 @@ func (m *Memory) Forget(match func(f *Fingerprint) bool, dry bool) (n int) {
 
 // Len returns how many fingerprints are remembered, and Dropped how many have
 // left because there was no room.
-func (m *Memory) Len() int { return len(m.index) }
+func (m *Memory) Len() int { return m.index.used }
 
 // Dropped returns how many fingerprints have left because there was no room.
 func (m *Memory) Dropped() uint64 { return m.dropped }

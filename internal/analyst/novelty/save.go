@@ -17,10 +17,10 @@ const minSavedEntry = 16 + 16 + 38 + 10
 func (m *Memory) Save(w *state.Writer) {
 	w.Uint(m.lastID)
 	w.Uint(m.dropped)
-	w.Uint(uint64(len(m.index)))
+	w.Uint(uint64(m.index.used))
 	for _, l := range []list{m.once, m.shared} {
-		for i := l.oldest; i != 0; i = m.slab[i].next {
-			m.slab[i].save(w)
+		for i := l.oldest; i != 0; i = m.at(i).next {
+			m.at(i).save(w)
 		}
 	}
 }
@@ -60,14 +60,14 @@ func (m *Memory) Restore(r *state.Reader, intern func(string) string) error {
 		if r.Err() != nil {
 			return r.Err()
 		}
-		k := key{e.Network, e.Type, e.Value}
-		if _, twice := m.index[k]; twice || e.id == 0 || e.id > m.lastID || !Types.Has(e.Type) {
+		e.hash = m.index.hash(e.Network, e.Type, e.Value)
+		if e.id == 0 || e.id > m.lastID || !Types.Has(e.Type) || m.find(e.hash, e.Network, e.Type, e.Value) >= 0 {
 			r.Fail("fingerprint %d of %d has no place", e.id, n)
 			return r.Err()
 		}
-		i := m.slot()
-		m.slab[i] = e
-		m.index[k] = i
+		i := m.slot(e.id)
+		*m.at(i) = e
+		m.index.insert(e.hash, i)
 		m.bytes += e.size()
 		if e.shared {
 			m.shares += e.size()

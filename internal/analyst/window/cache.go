@@ -136,6 +136,9 @@ func Fetch(places []Place) (sum uint32) {
 	}
 	for i := range places {
 		p := &places[i]
+		if p.size == 0 {
+			continue
+		}
 		if w := p.head.find(p.tag); w < ways {
 			sum += *(*uint32)(unsafe.Add(p.slots, uintptr(w)*p.size))
 		}

@@ -35,6 +35,9 @@ func (y *Steady) Add(key, value uint64) (times uint32) {
 	return times
 }
 
+// Place returns the place of a key for Fetch.
+func (y *Steady) Place(key uint64) Place { return y.cache.place(key) }
+
 // Keys returns how many keys are held, and how many had to leave.
 func (y *Steady) Keys() (held int, evicted uint64) { return y.cache.used, y.cache.evicted }
 
