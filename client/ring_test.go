@@ -45,7 +45,7 @@ func TestRingAgainstModel(t *testing.T) {
 			},
 			"take": func(t *rapid.T) {
 				if len(r.queued) == 0 {
-					t.Skip()
+					t.Skip("nothing is queued")
 				}
 				h := r.take()
 				for s := h.first; s <= h.last; s++ {
@@ -54,7 +54,7 @@ func TestRingAgainstModel(t *testing.T) {
 			},
 			"ack": func(t *rapid.T) {
 				if len(r.sent) == 0 {
-					t.Skip()
+					t.Skip("nothing was sent")
 				}
 				to := r.sent[rapid.IntRange(0, len(r.sent)-1).Draw(t, "which")].last
 				want := uint64(0)

@@ -286,11 +286,28 @@ func TestStartRefuses(t *testing.T) {
 	}
 }
 
+// An engine that cannot use its directory says so at once, and why.
+func TestStartSaysWhy(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "jetstream"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	s, err := Start(Config{Dir: dir})
+	if err == nil {
+		s.Stop()
+		t.Fatal("started where there is a file in the way")
+	}
+	if !strings.Contains(err.Error(), filepath.Join(dir, "jetstream")) || time.Since(began) > startWithin/4 {
+		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+}
+
 // What the server warns of reaches the log, its notices do not, and none of it
 // ends the process.
 func TestServerLog(t *testing.T) {
 	var out strings.Builder
-	l := &serverLog{slog.New(slog.NewTextHandler(&out, nil))}
+	l := &serverLog{logger: slog.New(slog.NewTextHandler(&out, nil))}
 	l.Noticef("notice %d", 1)
 	l.Debugf("debug")
 	l.Tracef("trace")
@@ -380,4 +397,34 @@ func (s *sparse) Read(_ context.Context, number uint64) (Message, error) {
 		}
 	}
 	return Message{}, ErrNone
+}
+
+// What an engine knows of its streams is kept for the next start, but not what one
+// believed whose write failed: it may count what is in no file.
+func TestIndexOfAFailedEngineIsDropped(t *testing.T) {
+	for _, failed := range []bool{false, true} {
+		dir := filepath.Join(t.TempDir(), "a [name] that is no pattern")
+		s := start(t, dir)
+		st := open(t, s, StreamConfig{})
+		for n := range uint64(5) {
+			insist(t, st, n+1, childSize)
+		}
+		e := s.live
+		if failed {
+			s.mended = time.Now() // no restart at once
+			s.mend(e, errors.New("a write failed"))
+		}
+		s.Stop()
+		if _, err := os.Stat(filepath.Join(s.folder(st.name), "index.db")); (err == nil) == failed {
+			t.Errorf("failed %v: the index: %v", failed, err)
+		}
+		st = open(t, start(t, dir), StreamConfig{})
+		if st.last != 5 {
+			t.Errorf("failed %v: it ends with message %d, want 5", failed, st.last)
+		}
+		all(t, st, 5, childSize)
+		if err := st.server.syncBlocks(st.name, appendedIn); err != nil {
+			t.Error(err)
+		}
+	}
 }

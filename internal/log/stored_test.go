@@ -124,7 +124,7 @@ func TestCrashesLoseNothingThatIsSafe(t *testing.T) {
 			},
 			"wait": func(rt *rapid.T) {
 				if len(submitted) == 0 {
-					rt.Skip()
+					rt.Skip("nothing was submitted")
 				}
 				for l.Stats().Safe < log.Position(len(submitted)) {
 					time.Sleep(10 * time.Microsecond)

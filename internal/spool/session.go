@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 const (
@@ -153,4 +154,51 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// Reserve sees to it that numbers from next on may be given to batches, some
+// way ahead. It writes only when half of what was reserved is used.
+func (s *Spool) Reserve(next uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next+s.reserve/2 <= s.state.Reserved {
+		return nil
+	}
+	now := time.Now()
+	switch used := now.Sub(s.reserved); {
+	case used < 10*time.Second:
+		s.reserve = min(2*s.reserve, maxReserve)
+	case used > time.Minute:
+		s.reserve = max(s.reserve/2, minReserve)
+	}
+	state := s.state
+	state.Reserved = max(next, state.Reserved) + s.reserve
+	if err := writeState(s.dir, &state); err != nil {
+		return fmt.Errorf("spool %s: %w", s.dir, err)
+	}
+	s.state, s.reserved = state, now
+	return nil
+}
+
+// Reserved returns the last number that is reserved.
+func (s *Spool) Reserved() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.Reserved
+}
+
+// Info is what a spool says of itself without being opened.
+type Info struct {
+	Probe, Network string
+	Live           bool
+}
+
+// Describe reads whose spool dir is. It fails with fs.ErrNotExist when it holds
+// no session, which is so when nothing is left to send.
+func Describe(dir string) (Info, error) {
+	st, err := readState(dir)
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{Probe: st.Probe, Network: st.Network, Live: st.Live}, nil
 }
