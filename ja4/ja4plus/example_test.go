@@ -152,7 +152,7 @@ func ExampleHTTPStream_Rest() {
 	fmt.Println(ok)
 
 	var again ja4plus.HTTPStream
-	again.Resume(rest)
+	again.Resume(rest, s.HeaderTable())
 	again.Write([]byte("GET /2 HTTP/1.1\r\nHost: b\r\n\r\n"), func(e ja4.Event) { fmt.Println(e.ServerName) })
 	// Output:
 	// true

@@ -1,10 +1,6 @@
 package ja4plus
 
-import (
-	"golang.org/x/net/http2/hpack"
-
-	"github.com/whorl-net/whorl/ja4"
-)
+import "github.com/whorl-net/whorl/ja4"
 
 // Bounds of an HTTP/2 stream, in bytes.
 const (
@@ -62,8 +58,9 @@ type HTTP2Stream struct {
 	streamID uint32
 	header   [frameHeaderBytes]byte
 
-	block *headerBlock // the HPACK decoder, from the first HEADERS frame on
-	open  uint32       // stream whose header block is not complete; 0 when none is
+	open  uint32 // stream whose header block is not complete; 0 when none is
+	block []byte // what has come of it in earlier pieces
+	table headerTable
 }
 
 type http2Phase uint8
@@ -78,22 +75,14 @@ const (
 	phaseHTTP2Stopped
 )
 
-// headerBlock decodes the header blocks of one direction.
-type headerBlock struct {
-	decoder   *hpack.Decoder
-	request   Request
-	listBytes int // decoded bytes of the present block, with overhead
-	wireBytes int // encoded bytes of the present block
-	seen      int // decoded bytes of all blocks, up to maxHPACKTable
-	isRequest bool
-}
-
 // Write takes the next bytes, in pieces of any size, and calls emit for every
 // request whose header block p completes. It does not keep p. A status other
 // than HTTPMore is final; HTTPSwitch is never returned.
 func (s *HTTP2Stream) Write(p []byte, emit func(ja4.Event)) HTTPStatus {
+	var blocks *blockDecoder // from the first complete block on
 	for len(p) > 0 && s.phase != phaseHTTP2Stopped {
 		var n int
+		var fragment []byte
 		switch s.phase {
 		case phasePreface:
 			n = s.writePreface(p)
@@ -116,27 +105,29 @@ func (s *HTTP2Stream) Write(p []byte, emit func(ja4.Event)) HTTPStatus {
 		case phaseFragment:
 			n = min(len(p), int(s.left-s.padding))
 			s.left -= uint32(n)
-			s.writeFragment(p[:n])
+			fragment = p[:n]
 		case phaseSkip:
 			n = int(min(uint64(len(p)), uint64(s.left)))
 			s.left -= uint32(n)
 		}
 		p = p[n:]
-		s.advance(emit)
+		if s.advance(fragment) {
+			if blocks == nil {
+				blocks = beginBlocks(&s.table)
+			}
+			s.endBlock(blocks, fragment, emit)
+		}
+	}
+	if blocks != nil {
+		blocks.release()
 	}
 	return s.status
 }
 
 // Held returns an upper bound of the bytes of memory that the stream holds
-// besides itself, the decoder's table included.
-func (s *HTTP2Stream) Held() int {
-	if s.block == nil {
-		return 0
-	}
-	// Besides the table and the scratch memory of the request, the decoder
-	// may hold the beginning of a field that is not complete.
-	return s.block.seen + s.block.request.held() + s.block.wireBytes
-}
+// besides itself: the header block in work, at most MaxHTTPHeaderBytes and what
+// growing adds to it, and the table, at most twice the 64 KiB it may have.
+func (s *HTTP2Stream) Held() int { return cap(s.block) + 2*cap(s.table.entries) }
 
 // skipPayload takes note that the next n bytes are missing. It reports false
 // unless they all are payload that is not looked at.
@@ -151,7 +142,7 @@ func (s *HTTP2Stream) skipPayload(n uint64) bool {
 }
 
 func (s *HTTP2Stream) stop(status HTTPStatus) {
-	s.phase, s.status, s.block = phaseHTTP2Stopped, status, nil
+	s.phase, s.status, s.block, s.table = phaseHTTP2Stopped, status, nil, headerTable{}
 }
 
 func (s *HTTP2Stream) writePreface(p []byte) int {
@@ -180,6 +171,7 @@ func (s *HTTP2Stream) beginFrame() {
 			return
 		}
 		s.settled = true
+		s.table.max = defaultHPACKTable
 	}
 	switch {
 	case s.open != 0 && (s.kind != frameContinuation || s.streamID != s.open):
@@ -212,90 +204,72 @@ func (s *HTTP2Stream) beginBlock() {
 		return
 	}
 	s.open = s.streamID
-	if s.block == nil {
-		s.block = newHeaderBlock()
-	}
-	s.block.reset()
 }
 
 // advance moves on through the parts of a frame that are complete, or empty.
-func (s *HTTP2Stream) advance(emit func(ja4.Event)) {
+// fragment is what this piece adds to the header block; it reports true when
+// that completes the block.
+func (s *HTTP2Stream) advance(fragment []byte) (complete bool) {
 	if s.phase == phasePriority && s.skip == 0 {
 		if s.padding > s.left {
 			s.stop(HTTPInvalid)
-			return
+			return false
 		}
 		s.phase = phaseFragment
 	}
-	if s.phase == phaseFragment && s.left == s.padding {
-		if s.flags&flagEndHeaders != 0 {
-			s.endBlock(emit)
-			if s.phase == phaseHTTP2Stopped {
-				return
-			}
+	if s.phase == phaseFragment {
+		switch {
+		case len(s.block)+len(fragment) > MaxHTTPHeaderBytes:
+			s.stop(HTTPTooLarge)
+			return false
+		case s.left == s.padding && s.flags&flagEndHeaders != 0:
+			complete = true
+		default:
+			s.block = append(s.block, fragment...)
 		}
-		s.phase = phaseSkip
+		if s.left == s.padding {
+			s.phase = phaseSkip
+		}
 	}
 	if s.phase == phaseSkip && s.left == 0 {
 		s.phase = phaseFrameHeader
 	}
+	return complete
 }
 
-// writeFragment decodes a part of a header block.
-func (s *HTTP2Stream) writeFragment(p []byte) {
-	b := s.block
-	if b.wireBytes += len(p); b.wireBytes > MaxHTTPHeaderBytes {
-		s.stop(HTTPTooLarge)
-		return
-	}
-	switch _, err := b.decoder.Write(p); {
-	case b.listBytes > MaxHTTPHeaderBytes, err == hpack.ErrStringLength:
-		s.stop(HTTPTooLarge)
-	case err != nil:
-		s.stop(HTTPInvalid)
-	}
-}
-
-func (s *HTTP2Stream) endBlock(emit func(ja4.Event)) {
+// endBlock decodes a header block that is complete with fragment.
+func (s *HTTP2Stream) endBlock(d *blockDecoder, fragment []byte, emit func(ja4.Event)) {
 	s.open = 0
-	b := s.block
-	if err := b.decoder.Close(); err != nil { // the block ends within a field
-		s.stop(HTTPInvalid)
+	if len(s.block) > 0 {
+		fragment = append(s.block, fragment...)
+		s.block = nil
+	}
+	isRequest, status := d.decode(fragment)
+	if status != HTTPMore {
+		s.stop(status)
 		return
 	}
-	b.wireBytes = 0
-	if b.isRequest {
-		emit(b.request.Event())
+	if isRequest {
+		emit(d.request.Event())
 		if s.OriginalOrder {
-			emit(b.request.OriginalOrder())
+			emit(d.request.OriginalOrder())
 		}
 	}
-	b.request.shrink()
 }
 
-func newHeaderBlock() *headerBlock {
-	b := new(headerBlock)
-	b.decoder = hpack.NewDecoder(defaultHPACKTable, b.field)
-	b.decoder.SetAllowedMaxDynamicTableSize(maxHPACKTable)
-	b.decoder.SetMaxStringLength(maxHPACKString)
-	return b
+// resting reports whether the stream holds nothing but its table, between two
+// frames or within one that is skipped.
+func (s *HTTP2Stream) resting() bool {
+	return s.settled && s.open == 0 && s.held == 0 && (s.phase == phaseFrameHeader || s.phase == phaseSkip)
 }
 
-func (b *headerBlock) reset() {
-	b.request.Reset("", "20")
-	b.listBytes, b.wireBytes, b.isRequest = 0, 0, false
-	b.decoder.SetEmitEnabled(true)
-}
-
-// field takes one decoded field. Beyond the bound it adds nothing: the block
-// is given up as soon as the decoder returns.
-func (b *headerBlock) field(f hpack.HeaderField) {
-	size := len(f.Name) + len(f.Value) + fieldOverhead
-	b.seen = min(b.seen+size, maxHPACKTable)
-	if b.listBytes += size; b.listBytes > MaxHTTPHeaderBytes {
-		b.decoder.SetEmitEnabled(false)
-		return
+// resume makes s a resting stream again.
+func (s *HTTP2Stream) resume(left, tableMax uint32, entries []byte) {
+	*s = HTTP2Stream{
+		OriginalOrder: s.OriginalOrder, phase: phaseFrameHeader, settled: true, left: left,
+		table: headerTable{entries, tableMax},
 	}
-	b.isRequest = b.isRequest || f.Name == ":method"
-	b.request.Add(f.Name, f.Value)
+	if left > 0 {
+		s.phase = phaseSkip
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -254,6 +255,7 @@ func FuzzHTTP2Stream(f *testing.F) {
 	f.Add([]byte(settings()+headers(1, flagEndHeaders, getBlock)), uint8(1))
 	f.Add([]byte(settings()+headers(1, 0x28, "\x01\x00\x00\x00\x00\x00"+getBlock+"\x00")+continuation(1, 4, "\x86")), uint8(3))
 	f.Add([]byte(settings()+headers(1, 4, "\x3f\xe1\xff\x03\x40\x01a\x01b\xbe")+frame(0, 9, 1, "\x01xy")), uint8(9))
+	f.Add(browse(rand.New(rand.NewPCG(1, 1)), 9)[len(http2Preface):], uint8(200))
 	f.Fuzz(func(t *testing.T, input []byte, step uint8) {
 		fuzzguard.Watch(t)
 		in := http2Preface + string(input)
@@ -261,6 +263,7 @@ func FuzzHTTP2Stream(f *testing.F) {
 		if !reflect.DeepEqual(whole, cut) {
 			t.Errorf("in one piece %+v\nin pieces of %d %+v", whole, step+1, cut)
 		}
+		sameAsLibrary(t, []byte(in))
 	})
 }
 

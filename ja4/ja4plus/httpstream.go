@@ -1,6 +1,10 @@
 package ja4plus
 
-import "github.com/whorl-net/whorl/ja4"
+import (
+	"math"
+
+	"github.com/whorl-net/whorl/ja4"
+)
 
 // HTTPStatus says what a stream makes of the bytes so far.
 type HTTPStatus uint8
@@ -55,7 +59,7 @@ type HTTPStream struct {
 	body   bodySkip
 	after  bool   // the request of this body may switch protocols
 	head   []byte // a header block that is not complete
-	http2  *HTTP2Stream
+	http2  HTTP2Stream
 }
 
 type httpPhase uint8
@@ -144,18 +148,14 @@ func (s *HTTPStream) Skip(n uint64) bool {
 // Held returns the bytes of memory that the stream holds besides itself: at
 // most twice MaxHTTPHeaderBytes with HTTP/1, and what HTTP2Stream says.
 func (s *HTTPStream) Held() int {
-	held := cap(s.head)
-	if s.http2 != nil {
-		held += s.http2.Held()
-	}
-	return held
+	return cap(s.head) + s.http2.Held()
 }
 
-// An HTTPRest is what there is to know of an HTTPStream that holds no memory:
-// between two requests of HTTP/1, or within a body. It has 16 bytes and no
+// An HTTPRest is what there is to know of an HTTPStream between two requests or
+// within a body, besides the header table of HTTP/2. It has 16 bytes and no
 // references, so it is the form to keep of a connection that is silent.
 type HTTPRest struct {
-	left   uint64
+	left   uint64 // HTTP/2: of the frame, and from bit 32 on the size of the table
 	line   uint32
 	digits uint8
 	phases uint8 // of the stream, and of the body from bit 2 on
@@ -169,14 +169,41 @@ const (
 	restOriginalOrder
 )
 
-// Rest returns what s is to be made of again by Resume. ok is false when s has
-// more to remember: a header block that is not complete, HTTP/2, the end.
+// Skip takes note of the next n bytes without a stream, when they are not
+// looked at and nothing begins behind them: they are within a body or chunk of
+// known length, or within a frame of HTTP/2 that is passed over, and do not
+// complete it. Else it reports false and does nothing.
+func (r *HTTPRest) Skip(n uint64) bool {
+	left := r.left
+	switch httpPhase(r.phases & 3) {
+	case phaseHTTP2:
+		left &= math.MaxUint32
+	case phaseBody:
+		if r.flags&restBroken != 0 || r.flags&restChunked != 0 && chunkPhase(r.phases>>2) != chunkData {
+			return false
+		}
+	default:
+		return false
+	}
+	if n > left {
+		return false
+	}
+	r.left -= n
+	return true
+}
+
+// Rest returns what s is to be made of again by Resume, together with its
+// HeaderTable. ok is false when s has more to remember: a header block or the
+// header of a frame that is not complete, or the end.
 func (s *HTTPStream) Rest() (r HTTPRest, ok bool) {
 	if !s.Resting() {
 		return r, false
 	}
 	b := &s.body
 	r = HTTPRest{left: b.left, line: uint32(b.line), digits: b.digits, phases: uint8(s.phase) | uint8(b.phase)<<2}
+	if s.phase == phaseHTTP2 {
+		r = HTTPRest{left: uint64(s.http2.left) | uint64(s.http2.table.max)<<32, phases: uint8(s.phase)}
+	}
 	for i, set := range [...]bool{b.chunked, b.broken, s.after, s.OriginalOrder} {
 		if set {
 			r.flags |= 1 << i
@@ -186,24 +213,34 @@ func (s *HTTPStream) Rest() (r HTTPRest, ok bool) {
 }
 
 // Resting reports whether Rest is possible.
-func (s *HTTPStream) Resting() bool { return s.phase <= phaseBody && len(s.head) == 0 }
+func (s *HTTPStream) Resting() bool {
+	return s.phase <= phaseBody && len(s.head) == 0 || s.phase == phaseHTTP2 && s.http2.resting()
+}
 
-// Resume makes s, which may be any, the stream that r was taken of.
-func (s *HTTPStream) Resume(r HTTPRest) {
-	*s = HTTPStream{
-		OriginalOrder: r.flags&restOriginalOrder != 0,
-		phase:         httpPhase(r.phases & 3),
-		after:         r.flags&restAfter != 0,
-		body: bodySkip{
-			left: r.left, line: int(r.line), digits: r.digits, phase: chunkPhase(r.phases >> 2),
-			chunked: r.flags&restChunked != 0, broken: r.flags&restBroken != 0,
-		},
+// HeaderTable returns what s remembers of the header fields that the client of
+// an HTTP/2 connection may refer to, in a form of its own; it is empty with
+// HTTP/1. s goes on using its memory.
+func (s *HTTPStream) HeaderTable() []byte { return s.http2.table.entries }
+
+// Resume makes s, which may be any, the stream that r and headerTable were
+// taken of. s keeps headerTable and never changes it, but may write behind it
+// as far as its capacity goes. What is no header table leads to HTTPInvalid.
+func (s *HTTPStream) Resume(r HTTPRest, headerTable []byte) {
+	*s = HTTPStream{OriginalOrder: r.flags&restOriginalOrder != 0, phase: httpPhase(r.phases & 3), after: r.flags&restAfter != 0}
+	if s.phase == phaseHTTP2 {
+		s.http2.OriginalOrder = s.OriginalOrder
+		s.http2.resume(uint32(r.left), uint32(r.left>>32), headerTable)
+		return
+	}
+	s.body = bodySkip{
+		left: r.left, line: int(r.line), digits: r.digits, phase: chunkPhase(r.phases >> 2),
+		chunked: r.flags&restChunked != 0, broken: r.flags&restBroken != 0,
 	}
 }
 
 func (s *HTTPStream) stop(status HTTPStatus) HTTPStatus {
 	s.phase, s.status = phaseStopped, status
-	s.head, s.http2 = nil, nil
+	s.head, s.http2 = nil, HTTP2Stream{}
 	return status
 }
 
@@ -226,7 +263,7 @@ func (s *HTTPStream) writeHead(b []byte, emit func(ja4.Event)) (n int, kind head
 		case kind == headPartial:
 			s.head = append(s.head, block...)
 		case kind == headPreface:
-			s.http2 = &HTTP2Stream{OriginalOrder: s.OriginalOrder}
+			s.http2 = HTTP2Stream{OriginalOrder: s.OriginalOrder}
 		}
 		return start, kind
 	}
@@ -246,7 +283,7 @@ func (s *HTTPStream) writeHead(b []byte, emit func(ja4.Event)) (n int, kind head
 	case kind == headPartial && len(s.head) >= MaxHTTPHeaderBytes:
 		return 0, headTooLarge
 	case kind == headPreface:
-		s.http2 = &HTTP2Stream{OriginalOrder: s.OriginalOrder}
+		s.http2 = HTTP2Stream{OriginalOrder: s.OriginalOrder}
 		s.http2.Write(s.head[:held], emit) // a part of the preface: cannot fail
 		s.head = nil
 		return 0, kind

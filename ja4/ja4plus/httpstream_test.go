@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -64,8 +65,9 @@ func feedTo(rests bool, input string, cuts ...int) outcome {
 			break
 		}
 		if r, ok := s.Rest(); ok && rests {
+			table := slices.Clone(s.HeaderTable())
 			s = HTTPStream{body: bodySkip{left: 7, broken: true}}
-			s.Resume(r)
+			s.Resume(r, table)
 		}
 		offset = cut
 	}
@@ -418,8 +420,14 @@ func TestHTTPStreamRests(t *testing.T) {
 		request("GET / HTTP/1.1", "Host: a"): true,
 		request("GET / HTTP/1.1", "Host: a") + "GET":            false,
 		request("POST / HTTP/1.1", "Content-Length: 9") + "abc": true,
-		http2Preface:   false,
-		"\x00\x00\x00": false,
+		http2Preface:                                        false,
+		"\x00\x00\x00":                                      false,
+		http2Preface + settings():                           true,
+		http2Preface + settings()[:12]:                      true,
+		http2Preface + settings() + "\x00":                  false,
+		http2Preface + settings() + headers(1, 0, getBlock): false,
+		http2Preface + settings() + headers(1, flagEndHeaders, getBlock+"a"): false,
+		http2Preface + settings() + headers(1, flagEndHeaders, getBlock):     true,
 	} {
 		var s HTTPStream
 		s.Write([]byte(input), func(ja4.Event) {})
@@ -429,12 +437,51 @@ func TestHTTPStreamRests(t *testing.T) {
 	}
 }
 
+// What a rest can skip is what a stream would take without a word, and leads
+// to the same rest.
+func TestHTTPRestSkip(t *testing.T) {
+	inputs := []string{string(browse(rand.New(rand.NewPCG(4, 4)), 3)) + frame(0, 0, 1, strings.Repeat("x", 300)) + headers(99, flagEndHeaders, getBlock)}
+	for _, tt := range httpStreamTests {
+		inputs = append(inputs, tt.input)
+	}
+	skips := 0
+	for _, input := range inputs {
+		for cut := range min(len(input), 2000) {
+			var s HTTPStream
+			if _, status := s.Write([]byte(input[:cut]), func(ja4.Event) {}); status != HTTPMore {
+				break
+			}
+			rest, ok := s.Rest()
+			if !ok {
+				continue
+			}
+			for _, n := range []int{1, 2, 7, 100} {
+				skipped := rest
+				if cut+n > len(input) || !skipped.Skip(uint64(n)) {
+					continue
+				}
+				skips++
+				var taken HTTPStream
+				taken.Resume(rest, slices.Clone(s.HeaderTable()))
+				_, status := taken.Write([]byte(input[cut:cut+n]), func(e ja4.Event) { t.Errorf("%q is skipped", e.Raw) })
+				if got, ok := taken.Rest(); !ok || got != skipped || status != HTTPMore {
+					t.Fatalf("%q and %d more bytes skipped: %+v; taken %v: %+v, %v", input[:cut], n, skipped, status, got, ok)
+				}
+			}
+		}
+	}
+	if skips < 300 {
+		t.Errorf("%d skips", skips)
+	}
+}
+
 // FuzzHTTPStream: whatever the bytes, two ways to cut them give the same
 // events, and memory stays bounded.
 func FuzzHTTPStream(f *testing.F) {
 	for _, tt := range httpStreamTests {
 		f.Add([]byte(tt.input), uint8(3))
 	}
+	f.Add(browse(rand.New(rand.NewPCG(2, 1)), 9), uint8(99))
 	f.Fuzz(func(t *testing.T, input []byte, step uint8) {
 		fuzzguard.Watch(t)
 		whole := feed(string(input))

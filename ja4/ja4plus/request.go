@@ -84,7 +84,7 @@ func addField[T text](r *Request, name, value T) {
 		case string(name) == ":method":
 			setMethod(r, value)
 		case string(name) == ":authority" && !r.named:
-			r.host, r.named = append(r.host[:0], value...), true
+			r.host, r.named = appendHost(r.host[:0], value), true
 		}
 		return
 	}
@@ -102,18 +102,35 @@ func addField[T text](r *Request, name, value T) {
 		}
 	case len("host"):
 		if !r.named && len(r.host) == 0 && equalFold(name, "host") {
-			r.host = append(r.host, value...)
+			r.host = appendHost(r.host, value)
 		}
 	case len("accept-language"):
 		if !r.spoken && equalFold(name, "accept-language") {
 			r.language, r.spoken = languageCode(value), true
 		}
 	}
+	addName(r, name)
+}
+
+// addName counts and lists a field.
+func addName[T text](r *Request, name T) {
 	if r.fields > 0 {
 		r.names = append(r.names, ',')
 	}
 	r.names = append(r.names, name...)
 	r.fields++
+}
+
+// maxHostBytes is the longest value that may be a host and a port.
+const maxHostBytes = MaxServerNameBytes + len("[]:65535")
+
+// appendHost appends a host. In the place of what is too long for one it puts
+// a byte that is no server name.
+func appendHost[T text](dst []byte, value T) []byte {
+	if len(value) > maxHostBytes {
+		return append(dst, 0)
+	}
+	return append(dst, value...)
 }
 
 // addCookies splits what cookies has more than r.cookies into crumbs. A crumb

@@ -98,3 +98,35 @@ func BenchmarkConnections(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkBody: one packet within the body of a request, of a connection that
+// rests. Must stay at 0 allocs/op.
+func BenchmarkBody(b *testing.B) {
+	for name, head := range map[string]string{
+		"http1": "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n",
+		"http2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x01\x01\x04\x00\x00\x00\x01\x83",
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := newConversation().open().text(client, head)
+			g := New(Config{})
+			var out Result
+			for i := range c.packets {
+				g.Packet(&c.packets[i], &out)
+			}
+			seq := c.seq[client]
+			frame := append([]byte{0, 5, 0x6f, 0, 0, 0, 0, 0, 1}, make([]byte, 1391)...) // DATA, of a packet
+			c.say(client, frame, 1400)
+			p := c.packets[len(c.packets)-1]
+			p.Seq = seq
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Time += 1000
+				g.Packet(&p, &out)
+				p.Seq += 1400
+			}
+			if g.quiets.live != 1 {
+				b.Error("the connection is not at rest")
+			}
+		})
+	}
+}

@@ -22,8 +22,11 @@ type conn struct {
 	// insideDone: inside has been there. started: streams has.
 	insideDone, started bool
 	// ssh is the sshFlow that this conn has turned out to be, 0 when none.
-	ssh  uint32
-	late lateLink
+	ssh uint32
+	// table is the number of the header table that an HTTPStream was resumed
+	// with and may still use, 0 when there is none.
+	table uint32
+	late  lateLink
 	// charged is what the conn holds of Config.MaxBytes.
 	charged int64
 
@@ -41,9 +44,9 @@ const (
 	dtlsBytes   = int64(unsafe.Sizeof(dtlsFlow{}))
 )
 
-// bytes returns the memory that c holds.
-func (c *conn) bytes() int64 {
-	n := connBytes
+// connBytes returns the memory that c holds.
+func (g *Engine) connBytes(c *conn) int64 {
+	n := connBytes + g.tables.bytes(c.table)
 	if c.streams != nil {
 		n += streamBytes
 		for i := range c.streams {
@@ -105,10 +108,10 @@ func (g *Engine) release(e *entry) {
 			g.shelf.put(c.streams)
 		}
 		g.unlate(e.ref, c)
+		g.tables.remove(c.table)
 		g.conns.remove(e.ref)
 	case flagQuiet:
-		g.used -= quietBytes
-		g.quiets.remove(e.ref)
+		g.removeQuiet(e.ref)
 	case flagSSH:
 		s := g.sshs.at(e.ref)
 		g.used -= s.bytes()
@@ -126,7 +129,7 @@ func (g *Engine) release(e *entry) {
 // charge accounts for what the conn of e holds after a packet, and gives it up
 // when that is more than there is.
 func (g *Engine) charge(e *entry, c *conn) {
-	n := c.bytes()
+	n := g.connBytes(c)
 	g.used += n - c.charged
 	c.charged = n
 	if g.used > g.cfg.MaxBytes && !g.reclaim(0) {

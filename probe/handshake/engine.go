@@ -9,6 +9,7 @@ import (
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/cleartext"
+	"github.com/whorl-net/whorl/ja4/ja4plus"
 	"github.com/whorl-net/whorl/probe/decode"
 )
 
@@ -32,8 +33,10 @@ type Config struct {
 	// MaxFlows bounds the conversations known at once; 0 means
 	// DefaultMaxFlows. Beyond it the one that matters least of a few is
 	// forgotten. A flow costs 64 bytes, and the table is at least 3/8 full. One
-	// that may still yield something costs 84 bytes more while it holds no bytes
-	// of its connection (HTTP/1 between requests), some 108 to 140 with SSH.
+	// that may still yield something costs 60 bytes more while it holds no bytes
+	// of its connection (HTTP between requests), 36 until its distances are
+	// measured, and what HTTP/2 remembers of header fields: some two bytes for
+	// each, and the text of hosts and cookies. SSH costs some 108 to 140.
 	MaxFlows int
 	// MaxBytes bounds the memory of all fingerprint states together, segments
 	// held for reassembly included; 0 means DefaultMaxBytes. A flow that
@@ -130,6 +133,8 @@ type Engine struct {
 	conns     slab[conn]
 	quiets    slab[quiet]
 	sshs      slab[sshFlow]
+	latencies slab[ja4plus.TCPLatency] // of quiets
+	tables    tableStore
 	shelf     shelf[streams]
 	used      int64 // bytes that they are charged with
 	reclaimed place // where reclaim looked last
@@ -223,8 +228,16 @@ func setDefault[T comparable](v *T, def T) {
 }
 
 // Packet takes the next packet and fills out with what it led to. It keeps
-// nothing of p.
+// nothing of p. It is Find and Take.
 func (g *Engine) Packet(p *decode.Packet, out *Result) {
+	var a Ahead
+	g.Find(p, &a)
+	g.Take(p, &a, out)
+}
+
+// Take takes the next packet, of which a was found, and fills out with what it
+// led to. It keeps nothing of p and a.
+func (g *Engine) Take(p *decode.Packet, a *Ahead, out *Result) {
 	if len(out.Events)|len(out.Ended) > 0 {
 		clear(out.Events) // let go of the strings
 		clear(out.Ended)
@@ -242,16 +255,14 @@ func (g *Engine) Packet(p *decode.Packet, out *Result) {
 		g.sweepSome(now)
 	}
 
-	var k key
-	side := k.set(&p.Tuple)
-	h := g.table.hash(&k)
-	e := g.table.find(&k, h)
+	side := a.side
+	e := g.table.find(&a.key, a.hash)
 	if e != nil && e.idleFor(now) > g.idle[e.timeout()] {
 		g.stats.Expired++
 		g.restart(e)
 	}
 	if e == nil {
-		e = g.open(&k, h, side, now)
+		e = g.open(&a.key, a.hash, side, now)
 	}
 	g.e, g.side = e, side
 	if p.TCPFlags&flow.SYN != 0 && p.Tuple.Protocol == flow.TCP {
@@ -303,6 +314,7 @@ func (g *Engine) Finish(emit func(EndEvent)) {
 	}
 	g.table.reset()
 	g.conns, g.quiets, g.sshs, g.shelf = slab[conn]{}, slab[quiet]{}, slab[sshFlow]{}, shelf[streams]{}
+	g.latencies, g.tables = slab[ja4plus.TCPLatency]{}, tableStore{}
 	g.used, g.reclaimed, g.sweep = 0, place{}, sweep{}
 	g.ssh, g.sshDue = [numSSHLists]sshList{}, math.MaxInt64
 	g.late, g.lateDue = [numLateLists]lateList{}, math.MaxInt64

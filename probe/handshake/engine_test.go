@@ -675,6 +675,34 @@ func TestEstablishedDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// Nor does a packet within the body of a request, which wakes what rests.
+func TestBodyDoesNotAllocate(t *testing.T) {
+	for name, c := range map[string]*conversation{
+		"HTTP/1": newConversation().open().text(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n"),
+		"HTTP/2": overHTTP2(30, func(i int) []string {
+			return []string{":method POST", ":authority www.example", fmt.Sprintf("x-n %d", i), "cookie c=" + strings.Repeat("1", i)}
+		}).text(client, "\x00\xff\xff\x00\x00\x00\x00\x00\x01"),
+	} {
+		g := New(Config{})
+		var out Result
+		for i := range c.packets {
+			g.Packet(&c.packets[i], &out)
+		}
+		seq := c.seq[client]
+		c.text(client, strings.Repeat("x", 600))
+		p := c.packets[len(c.packets)-1]
+		p.Seq = seq
+		n := testing.AllocsPerRun(100, func() {
+			p.Time += 1_000_000
+			g.Packet(&p, &out)
+			p.Seq += 600
+		})
+		if n != 0 || g.quiets.live != 1 {
+			t.Errorf("%s: %v allocations per packet, want 0; %d connections at rest", name, n, g.quiets.live)
+		}
+	}
+}
+
 // Nor does a packet of an SSH connection inside its window.
 func TestSSHDoesNotAllocate(t *testing.T) {
 	c := newConversation().open().text(client, "SSH-2.0-a\r\n").text(server, strings.Repeat("x", 36))

@@ -3,6 +3,7 @@ package handshake
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"fmt"
 	"testing"
 
 	"github.com/whorl-net/whorl/flow"
@@ -83,6 +84,7 @@ func FuzzEngine(f *testing.F) {
 	f.Add(unscript(newConversation().open().text(client, request).text(server, "HTTP/1.1 200 OK\r\n\r\n").packets))
 	f.Add(unscript(newConversation().open().text(client, "SSH-2.0-a\r\n").text(server, "SSH-2.0-b\r\n").close().packets))
 	f.Add(unscript(newConversation().text(client, "CONNECT a:1 HTTP/1.1\r\n\r\n").text(server, "HTTP/1.1 200\r\n\r\n").tls(tls.VersionTLS12, 700).packets))
+	f.Add(unscript(overHTTP2(3, func(i int) []string { return []string{":method GET", fmt.Sprintf("cookie a=%d", i), "x b"} }).packets))
 	s := recordHTTP(tls.VersionTLS13, "http/1.1")
 	keys := s.log(f)
 	f.Add(unscript(s.packets(1400)))
@@ -116,7 +118,7 @@ func FuzzEngine(f *testing.F) {
 // checkEngine fails if the parts of g contradict each other.
 func checkEngine(t *testing.T, g *Engine) {
 	t.Helper()
-	sum, conns, quiets, ssh := int64(0), 0, 0, 0
+	sum, conns, quiets, ssh, tables, latencies := int64(0), 0, 0, 0, 0, 0
 	for _, segment := range g.table.segments {
 		for i := range segment.entries {
 			e := &segment.entries[i]
@@ -128,10 +130,20 @@ func checkEngine(t *testing.T, g *Engine) {
 					t.Fatalf("a conn is SSH: %+v", c)
 				}
 				conns++
-				sum += c.bytes()
+				sum += g.connBytes(c)
+				if c.table != 0 {
+					tables++
+				}
 			case flagQuiet:
 				quiets++
-				sum += quietBytes
+				q := g.quiets.at(e.ref)
+				sum += g.quietBytes(q)
+				if q.table != 0 {
+					tables++
+				}
+				if q.latency != 0 {
+					latencies++
+				}
 			case flagSSH:
 				if g.entryOf(e.ref) != e {
 					t.Fatalf("SSH connection %d has another entry than %+v", e.ref, e)
@@ -148,6 +160,9 @@ func checkEngine(t *testing.T, g *Engine) {
 	}
 	if conns != g.conns.live || quiets != g.quiets.live || ssh != g.sshs.live {
 		t.Fatalf("%d, %d, %d states in use, %d, %d, %d have an entry", g.conns.live, g.quiets.live, g.sshs.live, conns, quiets, ssh)
+	}
+	if tables != g.tables.live() || latencies != g.latencies.live {
+		t.Fatalf("%d header tables and %d latencies in use, %d and %d have an owner", g.tables.live(), g.latencies.live, tables, latencies)
 	}
 	for i := range g.ssh {
 		last := uint32(0)

@@ -6,15 +6,19 @@ import (
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4/ja4plus"
+	"github.com/whorl-net/whorl/probe/decode"
 )
 
 // A quiet is a conn that holds no bytes of its connection: half-open, between
-// two requests of HTTP/1 or within a body, or of a protocol that is none of
-// ours, as yet. Connections stay so for long, and there may be many: it has 80
-// bytes and no references.
+// two requests of HTTP or within a body, or of a protocol that is none of ours,
+// as yet. Connections stay so for long, and there may be many: it has 56 bytes
+// and no references.
 type quiet struct {
-	latency ja4plus.TCPLatency
-	http    ja4plus.HTTPRest
+	http ja4plus.HTTPRest
+	// latency is the number of what measures round trips, 0 when that is over.
+	latency uint32
+	// table is the number of the header table of HTTP/2, 0 when there is none.
+	table uint32
 	// isn are the initial sequence numbers where quietISN is set, else the
 	// numbers before the first that was seen.
 	isn    [2]uint32
@@ -26,7 +30,30 @@ type quiet struct {
 	flags  uint8
 }
 
-const quietBytes = int64(unsafe.Sizeof(quiet{})) + refBytes
+const (
+	quietBytes   = int64(unsafe.Sizeof(quiet{})) + refBytes
+	latencyBytes = int64(unsafe.Sizeof(ja4plus.TCPLatency{})) + refBytes
+)
+
+// quietBytes returns the memory that q holds.
+func (g *Engine) quietBytes(q *quiet) int64 {
+	n := quietBytes + g.tables.bytes(q.table)
+	if q.latency != 0 {
+		n += latencyBytes
+	}
+	return n
+}
+
+// removeQuiet frees a quiet and what it refers to.
+func (g *Engine) removeQuiet(ref uint32) {
+	q := g.quiets.at(ref)
+	g.used -= g.quietBytes(q)
+	if q.latency != 0 {
+		g.latencies.remove(q.latency)
+	}
+	g.tables.remove(q.table)
+	g.quiets.remove(ref)
+}
 
 // What is true of a side of a quiet.
 const (
@@ -80,7 +107,12 @@ func (s *stream) restful() bool {
 func (g *Engine) rest(e *entry, c *conn) {
 	ref := g.quiets.add()
 	q := g.quiets.at(ref)
-	q.latency, q.acks, q.isn = c.latency, c.acks, c.isn
+	q.acks, q.isn, q.table = c.acks, c.isn, c.table
+	if c.opened && g.want.latency && !c.latency.Done() {
+		q.latency = g.latencies.add()
+		*g.latencies.at(q.latency) = c.latency
+	}
+	var table []byte
 	q.flags = bit(c.opened, quietOpened) | bit(c.opened && !c.started, quietOpening) | bit(c.started, quietBegun) | bit(c.insideDone, quietInsideDone)
 	for i := range q.sides {
 		q.sides[i] = bit(c.isnKnown[i], quietISN)
@@ -97,11 +129,18 @@ func (g *Engine) rest(e *entry, c *conn) {
 			}
 			if s.http != nil {
 				q.http, _ = s.http.Rest()
+				table = s.http.HeaderTable()
 			}
 		}
+	}
+	if old := g.tables.at(c.table); len(old) != len(table) || len(old) > 0 && &old[0] != &table[0] {
+		q.table = g.tables.put(table) // which may be a part of the old one
+		g.tables.remove(c.table)
+	}
+	if c.streams != nil {
 		g.shelf.put(c.streams)
 	}
-	g.used += quietBytes - c.charged
+	g.used += g.quietBytes(q) - c.charged
 	g.unlate(e.ref, c)
 	g.conns.remove(e.ref)
 	e.ref = ref
@@ -114,8 +153,14 @@ func (g *Engine) wake(e *entry) *conn {
 	q := g.quiets.at(ref)
 	e.flags &^= flagQuiet
 	c := g.addConn(e)
-	c.latency, c.acks, c.isn = q.latency, q.acks, q.isn
+	c.acks, c.isn, c.table = q.acks, q.isn, q.table
 	c.opened = q.flags&quietOpened != 0
+	switch {
+	case q.latency != 0:
+		c.latency = *g.latencies.at(q.latency)
+	case g.want.latency: // all is measured, if there was anything
+		c.opened = false
+	}
 	c.started = q.flags&quietBegun != 0
 	c.insideDone = q.flags&quietInsideDone != 0
 	for i, bits := range q.sides {
@@ -134,13 +179,14 @@ func (g *Engine) wake(e *entry) *conn {
 			s.httpRuns = bits&quietHTTPRuns != 0
 			if bits&quietHTTP != 0 {
 				s.http = &s.httpState
-				s.http.Resume(q.http)
+				s.http.Resume(q.http, g.tables.at(q.table))
 			}
 		}
 	}
-	g.used -= quietBytes
-	g.quiets.remove(ref)
-	n := c.bytes()
+	q.table = 0 // it is the conn's now
+	g.used -= g.tables.bytes(c.table)
+	g.removeQuiet(ref)
+	n := g.connBytes(c)
 	g.used += n - c.charged
 	c.charged = n
 	return c
@@ -155,18 +201,37 @@ func (g *Engine) quietPacket(e *entry) bool {
 		return false
 	}
 	if p.PayloadLength > 0 {
-		if q.flags&quietBegun == 0 || q.flags&quietStreams != 0 && q.sides[g.side]&(quietDone|quietPaused) == 0 {
+		ignored := q.flags&quietStreams == 0 || q.sides[g.side]&(quietDone|quietPaused) != 0
+		if q.flags&quietBegun == 0 || !ignored && !q.body(p, g.side) {
 			return false
 		}
 	}
 	fromClient := g.side == e.clientSide()
 	q.acks.Packet(fromClient, p.TCPFlags, p.PayloadLength)
-	if g.want.latency && q.flags&quietOpened != 0 && !q.latency.Done() {
-		g.distances(q.latency.Packet(fromClient, p.TCPFlags, p.PayloadLength, p.Time, p.TTL))
-		if q.latency.Done() && q.flags&quietStreams == 0 {
+	if q.latency == 0 {
+		return true
+	}
+	latency := g.latencies.at(q.latency)
+	g.distances(latency.Packet(fromClient, p.TCPFlags, p.PayloadLength, p.Time, p.TTL))
+	if latency.Done() {
+		g.latencies.remove(q.latency)
+		q.latency = 0
+		g.used -= latencyBytes
+		if q.flags&quietStreams == 0 {
 			g.release(e)
 			e.flags |= flagDone
 		}
 	}
+	return true
+}
+
+// body takes the payload of p, which side sent, if it is the next of a body and
+// does not end it. Else it reports false and does nothing.
+func (q *quiet) body(p *decode.Packet, side uint8) bool {
+	const inOrder = quietHTTPRuns | quietStarted
+	if q.sides[side]&inOrder != inOrder || p.Seq != q.next[side] || len(p.Payload) != p.PayloadLength || !q.http.Skip(uint64(p.PayloadLength)) {
+		return false
+	}
+	q.next[side] += uint32(p.PayloadLength)
 	return true
 }

@@ -92,6 +92,7 @@ func (g *Engine) becomeSSH(e *entry, c *conn) {
 	ref := c.ssh
 	g.used += f.bytes() - c.charged
 	g.unlate(e.ref, c)
+	g.tables.remove(c.table)
 	g.conns.remove(e.ref)
 	e.ref = ref
 	e.flags ^= flagConn | flagSSH

@@ -232,6 +232,9 @@ func (g *Engine) settle(e *entry, c *conn) {
 		e.flags |= flagDone
 	case g.restful(c):
 		g.rest(e, c)
+		if g.used > g.cfg.MaxBytes && !g.reclaim(0) { // a header table has grown
+			g.giveUp(e, ReasonMemory)
+		}
 	case g.p.PayloadLength > 0:
 		g.charge(e, c)
 	}
