@@ -13,17 +13,35 @@ import (
 // clock and the context.
 const chunkPackets = 256
 
-// An analyser takes one packet at a time from a source to its fingerprints.
+// An analyser takes packets from a source to their fingerprints. It reads,
+// decodes and looks for some at once and then takes them one by one, in order:
+// what the memory has to bring for each then comes at the same time.
 type analyser struct {
 	decoder *decode.Decoder
 	engine  *handshake.Engine
 	onPanic func(in *capture.Packet, cause any, stack []byte)
 
-	in     capture.Packet
-	packet decode.Packet
+	block  block
+	in     *capture.Packet // of the block, the packet that was taken last
+	packet *decode.Packet  // what its headers said, when it is tracked
 	result handshake.Result
 	doing  doing
 	totals Totals // what the decoder and the engine do not count
+}
+
+// blockPackets are read at once: enough for the memory to be busy with, few
+// enough for the first-level cache to hold.
+const blockPackets = 32
+
+// A block holds packets that were read: those before next were taken, those
+// before decoded were decoded.
+type block struct {
+	in      [blockPackets]capture.Packet
+	packets [blockPackets]decode.Packet
+	ahead   [blockPackets]handshake.Ahead
+	tracked [blockPackets]bool
+
+	read, decoded, next int
 }
 
 // doing is what an analyser is at, for who recovers from a panic.
@@ -31,8 +49,9 @@ type doing uint8
 
 const (
 	doingElse    doing = iota
-	doingRead          // in Source.Next
-	doingAnalyse       // in code of ours that looks at bytes of strangers
+	doingRead          // in a Source
+	doingDecode        // in code of ours that looks at bytes of strangers
+	doingAnalyse       // the same
 )
 
 // newAnalyser returns one that has the given share of cfg's limits.
@@ -63,25 +82,64 @@ func newEngine(cfg *Config, share, maxValueBytes int) *handshake.Engine {
 	return handshake.New(h)
 }
 
-// read fills a.in with the next packet of s.
-func (a *analyser) read(s capture.Source) error {
+// read reads the next packets of s, at most so many, when all are taken that
+// were read before.
+func (a *analyser) read(s capture.Source, most int) error {
+	b := &a.block
+	b.read, b.decoded, b.next = 0, 0, 0
 	a.doing = doingRead
-	err := s.Next(&a.in)
+	n, err := capture.NextBlock(s, b.in[:min(most, blockPackets)])
 	a.doing = doingElse
+	b.read = n
 	return err
 }
 
-// analyse counts, decodes and fingerprints the packet in a.in. It reports
-// whether it belongs to a connection; a.packet and a.result then say more.
-func (a *analyser) analyse() (tracked bool) {
-	a.totals.Packets++
-	a.totals.Bytes += uint64(a.in.WireLength)
-	a.doing = doingAnalyse
-	if tracked = a.decoder.Decode(&a.in, &a.packet) == decode.Tracked; tracked {
-		a.engine.Packet(&a.packet, &a.result)
+// pending reports whether there are packets to be taken.
+func (a *analyser) pending() bool { return a.block.next < a.block.read }
+
+// lookAhead decodes packets and looks for their flows, up to one that the
+// decoder lends memory of its own for.
+func (a *analyser) lookAhead() {
+	b := &a.block
+	from := b.decoded
+	a.doing = doingDecode
+	for b.decoded < b.read {
+		i := b.decoded
+		b.decoded++ // first: what panics is not tried again
+		b.tracked[i] = false
+		if a.decoder.Decode(&b.in[i], &b.packets[i]) != decode.Tracked {
+			continue
+		}
+		a.engine.Find(&b.packets[i], &b.ahead[i])
+		b.tracked[i] = true
+		if a.decoder.Lends() {
+			break
+		}
 	}
 	a.doing = doingElse
-	return tracked
+	a.engine.Touch(b.ahead[from:b.decoded])
+}
+
+// take counts and fingerprints the next packet. It reports whether that belongs
+// to a connection; a.packet and a.result then say more.
+func (a *analyser) take() (tracked bool) {
+	b := &a.block
+	if b.next == b.decoded {
+		a.lookAhead()
+	}
+	i := b.next
+	b.next++
+	a.in = &b.in[i]
+	a.totals.Packets++
+	a.totals.Bytes += uint64(a.in.WireLength)
+	if !b.tracked[i] {
+		return false
+	}
+	a.packet = &b.packets[i]
+	a.doing = doingAnalyse
+	a.engine.Take(a.packet, &b.ahead[i], &a.result)
+	a.doing = doingElse
+	return true
 }
 
 // recovered takes the cause of a panic. One over the bytes of a packet is
@@ -93,10 +151,14 @@ func (a *analyser) recovered(cause any) error {
 	switch doing {
 	case doingRead:
 		return fmt.Errorf("the capture source panicked: %v\n%s", cause, debug.Stack())
-	case doingAnalyse:
+	case doingDecode, doingAnalyse:
+		in := a.in
+		if doing == doingDecode {
+			in = &a.block.in[a.block.decoded-1]
+		}
 		a.totals.Panics++
 		if a.onPanic != nil {
-			a.onPanic(&a.in, cause, debug.Stack())
+			a.onPanic(in, cause, debug.Stack())
 		}
 		return nil
 	}

@@ -59,32 +59,43 @@ func (f *finder) chunk(src capture.Source) (err error) {
 			err = f.recovered(cause)
 		}
 	}()
-	for range chunkPackets {
-		if f.left == 0 {
-			return io.EOF
+	for n := 0; n < chunkPackets; n++ {
+		if !f.pending() {
+			if f.left == 0 {
+				return io.EOF
+			}
+			err := f.read(src, int(min(f.left, blockPackets)))
+			switch {
+			case errors.Is(err, capture.ErrIdle):
+				return nil
+			case errors.Is(err, io.EOF):
+				return io.EOF
+			case err != nil:
+				return err
+			}
+			f.left -= uint64(f.block.read)
 		}
-		switch err := f.read(src); {
-		case errors.Is(err, capture.ErrIdle):
-			return nil
-		case errors.Is(err, io.EOF):
-			return io.EOF
-		case err != nil:
+		if err := f.one(); err != nil {
 			return err
 		}
-		f.left--
-		if !f.analyse() {
-			continue
+	}
+	return nil
+}
+
+// one takes the next packet and emits what it completed.
+func (f *finder) one() error {
+	if !f.take() {
+		return nil
+	}
+	f.totals.Reported += 1 + uint64(len(f.packet.Held))
+	for i := range f.result.Ended {
+		if err := f.emit(&f.result.Ended[i].Event); err != nil {
+			return err
 		}
-		f.totals.Reported += 1 + uint64(len(f.packet.Held))
-		for i := range f.result.Ended {
-			if err := f.emit(&f.result.Ended[i].Event); err != nil {
-				return err
-			}
-		}
-		for i := range f.result.Events {
-			if err := f.emit(&f.result.Events[i]); err != nil {
-				return err
-			}
+	}
+	for i := range f.result.Events {
+		if err := f.emit(&f.result.Events[i]); err != nil {
+			return err
 		}
 	}
 	return nil

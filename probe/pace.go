@@ -3,6 +3,8 @@ package probe
 import (
 	"context"
 	"time"
+
+	"github.com/whorl-net/whorl/probe/capture"
 )
 
 // pace shifts the times of a replay and holds it back to the speed it was
@@ -37,10 +39,10 @@ func (c *pace) due(t *int64, now func() time.Time) time.Duration {
 	return time.Duration(float64(since)/c.speed) - now().Sub(c.wallStart)
 }
 
-// keepPace waits until the packet in w.in is due. A batch that would grow too
+// keepPace waits until the packet in is due. A batch that would grow too
 // old meanwhile is cut first.
-func (w *worker) keepPace(ctx context.Context) error {
-	wait := w.pace.due(&w.in.Time, time.Now)
+func (w *worker) keepPace(ctx context.Context, in *capture.Packet) error {
+	wait := w.pace.due(&in.Time, time.Now)
 	if w.pace.speed == 0 {
 		return nil
 	}

@@ -607,10 +607,12 @@ func TestPipelineDoesNotAllocate(t *testing.T) {
 	}
 	w := p.workers[0]
 	packets := traffic(5000, 50)
+	src := &lender{packets: packets}
 	feed := func() {
-		for i := range packets {
-			w.in = packets[i]
-			if err := w.take(t.Context()); err != nil {
+		for src.lent = 0; ; {
+			if err := w.chunk(t.Context(), src); err == io.EOF {
+				return
+			} else if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -623,6 +625,22 @@ func TestPipelineDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(10, feed); n > 5 { // of the requests, which are all old
 		t.Errorf("%v allocations for %d packets, want next to none", n, len(packets))
 	}
+}
+
+// lender lends packets in blocks.
+type lender struct {
+	packets []capture.Packet
+	lent    int
+}
+
+func (l *lender) Next(p *capture.Packet) error { panic("Next of a source that lends blocks") }
+func (l *lender) Close() error                 { return nil }
+func (l *lender) NextBlock(ps []capture.Packet) (int, error) {
+	n := copy(ps, l.packets[l.lent:])
+	if l.lent += n; n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 type discard struct{}
@@ -646,15 +664,19 @@ func BenchmarkPipeline(b *testing.B) {
 					packets[i].Data[9] = byte(flow.UDP)
 					packets[i].Data[24], packets[i].Data[25] = 0, byte(len(packets[i].Data)-20)
 				}
+				for i := range packets {
+					packets[i].Time = epoch + int64(i)*1000
+				}
 				b.ReportAllocs()
-				i := 0
-				for b.Loop() {
-					w.in = packets[i&(1<<16-1)]
-					w.in.Time = epoch + int64(i)*1000
-					if err := w.take(b.Context()); err != nil {
+				src := &lender{packets: packets}
+				for done := 0; done < b.N; done += chunkPackets {
+					err := w.chunk(b.Context(), src)
+					if err == io.EOF {
+						src.lent, err = 0, nil
+					}
+					if err != nil {
 						b.Fatal(err)
 					}
-					i++
 				}
 			})
 		}

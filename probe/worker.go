@@ -79,7 +79,7 @@ func (w *worker) run(ctx context.Context) error {
 
 // drain takes the packets of one source.
 func (w *worker) drain(ctx context.Context, s capture.Source) error {
-	for ctx.Err() == nil && !w.probe.counted() {
+	for ctx.Err() == nil && !w.probe.counted() || w.pending() {
 		w.refreshKeys()
 		err := w.chunk(ctx, s)
 		w.publish()
@@ -115,37 +115,41 @@ func (w *worker) refreshKeys() {
 	}
 }
 
-// chunk takes up to chunkPackets packets. A panic over the bytes of a packet
-// ends the chunk, not the worker: the packet is skipped and counted.
+// chunk takes some chunkPackets packets. A panic over the bytes of a packet ends
+// the chunk, not the worker: the packet is skipped and counted, and those that
+// were read with it are for the next chunk.
 func (w *worker) chunk(ctx context.Context, s capture.Source) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = w.recovered(cause)
 		}
 	}()
+	most := blockPackets
+	if w.pace.active() || w.probe.cfg.Count > 0 {
+		most = 1 // before the next one is read, it may be too late for this one
+	}
 	var begin int64
-	for i := range chunkPackets {
-		if err := w.read(s); err != nil {
-			return err
-		}
-		if !w.probe.take() {
-			return nil
-		}
-		clamped := w.clampTime()
-		if i == 0 {
-			begin = w.in.Time
-		}
-		if w.pace.active() {
-			if err := w.keepPace(ctx); err != nil {
+	for n := 0; n < chunkPackets; {
+		if !w.pending() {
+			if err := w.read(s, most); err != nil {
 				return err
 			}
-			clamped = w.clampTime() || clamped
+			if !w.probe.take() {
+				w.block.read = 0
+				return nil
+			}
+			if err := w.setTimes(ctx); err != nil {
+				return err
+			}
 		}
-		if clamped {
-			w.totals.TimesClamped++
+		if n == 0 {
+			begin = w.block.in[w.block.next].Time
 		}
-		if err := w.take(ctx); err != nil {
-			return err
+		for w.pending() {
+			if err := w.one(ctx); err != nil {
+				return err
+			}
+			n++
 		}
 		if w.probe.counted() || w.probe.cfg.Live && w.in.Time-begin > int64(maxChunkAge) {
 			break
@@ -154,13 +158,32 @@ func (w *worker) chunk(ctx context.Context, s capture.Source) (err error) {
 	return nil
 }
 
-// clampTime moves the time of the packet in w.in to the nearest that a batch can
-// hold and reports whether it had to. The file of a stranger may say anything,
-// and a collector refuses the whole batch for one such time.
-func (w *worker) clampTime() bool {
-	t := min(max(w.in.Time, 0), flow.MaxTime)
-	moved := t != w.in.Time
-	w.in.Time = t
+// setTimes makes the times of the packets that were just read those that they
+// count as captured at, and waits until they are due.
+func (w *worker) setTimes(ctx context.Context) error {
+	for i := range w.block.in[:w.block.read] {
+		in := &w.block.in[i]
+		clamped := clampTime(in)
+		if w.pace.active() {
+			if err := w.keepPace(ctx, in); err != nil {
+				return err
+			}
+			clamped = clampTime(in) || clamped
+		}
+		if clamped {
+			w.totals.TimesClamped++
+		}
+	}
+	return nil
+}
+
+// clampTime moves the time of in to the nearest that a batch can hold and
+// reports whether it had to. The file of a stranger may say anything, and a
+// collector refuses the whole batch for one such time.
+func clampTime(in *capture.Packet) bool {
+	t := min(max(in.Time, 0), flow.MaxTime)
+	moved := t != in.Time
+	in.Time = t
 	return moved
 }
 
@@ -172,9 +195,9 @@ func (w *worker) tell(e *handshake.Event) error {
 	return w.probe.cfg.OnEvent(e)
 }
 
-// take handles the packet in w.in.
-func (w *worker) take(ctx context.Context) error {
-	if !w.analyse() {
+// one handles the next packet.
+func (w *worker) one(ctx context.Context) error {
+	if !w.take() {
 		return nil
 	}
 	w.newest = max(w.newest, w.packet.Time)
@@ -187,7 +210,7 @@ func (w *worker) take(ctx context.Context) error {
 		}
 		w.batcher.endEvent(&w.result.Ended[i])
 	}
-	index, row := w.batcher.packet(&w.packet, &w.result)
+	index, row := w.batcher.packet(w.packet, &w.result)
 	for i := range w.result.Events {
 		e := &w.result.Events[i]
 		if err := w.tell(e); err != nil {
@@ -197,7 +220,7 @@ func (w *worker) take(ctx context.Context) error {
 			if err := w.cut(ctx); err != nil {
 				return err
 			}
-			index, _ = w.batcher.flow(&w.packet, &w.result)
+			index, _ = w.batcher.flow(w.packet, &w.result)
 			row = 0 // it is in the batch before
 		}
 		w.batcher.event(index, row, e)

@@ -24,30 +24,59 @@ type fileSource struct {
 
 // Next lends the next packet that the filter accepts.
 func (s *fileSource) Next(p *capture.Packet) error {
+	one := [1]capture.Packet{}
+	if _, err := s.NextBlock(one[:]); err != nil {
+		return err
+	}
+	*p = one[0]
+	return nil
+}
+
+// NextBlock lends those of the next packets that the filter accepts.
+func (s *fileSource) NextBlock(ps []capture.Packet) (int, error) {
 	for {
-		err := s.source.Next(p)
+		err := s.filter.Err()
+		if err != nil {
+			s.bar.clear()
+			return 0, err
+		}
+		n, err := capture.NextBlock(s.source, ps)
 		if errors.Is(err, capture.ErrIdle) {
-			return err
+			return 0, err
 		}
 		if err != nil {
 			s.bar.clear()
-			return err
+			return 0, err
 		}
-		s.bar.packet(s.file)
+		s.bar.took(s.file, n)
 		if !s.begun {
-			s.begun, s.first = true, p.Time
+			s.begun, s.first = true, ps[0].Time
 		}
-		if s.filter.Match(p) {
-			if s.snaplen > 0 {
-				p.Data = p.Data[:min(len(p.Data), s.snaplen)]
-			}
-			return nil
-		}
-		if err := s.filter.Err(); err != nil {
-			s.bar.clear()
-			return err
+		if n = s.keep(ps[:n]); n > 0 {
+			return n, nil
 		}
 	}
+}
+
+// keep moves the packets that the filter accepts to the front and returns how
+// many they are: up to one that the filter does not fit.
+func (s *fileSource) keep(ps []capture.Packet) (kept int) {
+	if s.filter == nil && s.snaplen == 0 {
+		return len(ps)
+	}
+	for i := range ps {
+		if s.filter.Match(&ps[i]) {
+			ps[kept] = ps[i]
+			if s.snaplen > 0 {
+				p := &ps[kept]
+				p.Data = p.Data[:min(len(p.Data), s.snaplen)]
+			}
+			kept++
+		} else if s.filter.Err() != nil {
+			break
+		}
+	}
+	return kept
 }
 
 // Close closes the file.
@@ -80,12 +109,14 @@ func newProgress(c *console, more func() string) *progress {
 	return &progress{c: c, start: time.Now(), last: time.Now(), more: more}
 }
 
-func (p *progress) packet(f *capture.File) {
+// took notes that n packets were read.
+func (p *progress) took(f *capture.File, n int) {
 	if p == nil {
 		return
 	}
-	p.packets++
-	if p.packets%progressPackets != 0 {
+	before := p.packets / progressPackets
+	p.packets += uint64(n)
+	if p.packets/progressPackets == before {
 		return
 	}
 	now := time.Now()
@@ -103,7 +134,7 @@ func (p *progress) show(f *capture.File, elapsed time.Duration) {
 		part := float64(f.Offset()) / float64(size)
 		left := time.Duration(float64(elapsed) * (1 - part) / part)
 		line = fmt.Sprintf("%3.0f %% of %s, %s packets, %s/s, %s left", 100*part,
-			output.Bytes(uint64(size)), output.Number(p.packets), output.Number(uint64(rate)), left.Round(time.Second))
+			output.Bytes(uint64(size)), output.Number(p.packets), output.Number(uint64(rate)), output.Duration(left.Round(time.Second)))
 	}
 	if p.more != nil {
 		line += p.more()

@@ -54,8 +54,9 @@ type File struct {
 
 	w     window
 	next  func(*File, *Packet) error
-	at    int64 // where the record or block that is next begins
-	err   error // sticky
+	more  func(*File, []Packet) int // packets that lie in w as a whole
+	at    int64                     // where the record or block that is next begins
+	err   error                     // sticky
 	stats Stats
 
 	swapped bool // big-endian
@@ -153,6 +154,22 @@ func (f *File) Next(p *Packet) error {
 	f.stats.WireBytes += uint64(p.WireLength)
 	f.stats.CapturedBytes += uint64(len(p.Data))
 	return nil
+}
+
+// NextBlock implements BlockSource. A block ends where bytes have to be read, and
+// before whatever is no packet, such as secrets.
+func (f *File) NextBlock(ps []Packet) (int, error) {
+	if err := f.Next(&ps[0]); err != nil {
+		return 0, err
+	}
+	n := 1 + f.more(f, ps[1:])
+	for i := range ps[1:n] {
+		p := &ps[1+i]
+		f.stats.Packets++
+		f.stats.WireBytes += uint64(p.WireLength)
+		f.stats.CapturedBytes += uint64(len(p.Data))
+	}
+	return n, nil
 }
 
 // Close implements Source.

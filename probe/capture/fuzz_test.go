@@ -3,6 +3,7 @@ package capture
 import (
 	"bytes"
 	"io"
+	"slices"
 	"testing"
 	"testing/iotest"
 
@@ -33,7 +34,7 @@ func fuzzSeeds(tb testing.TB) [][]byte {
 
 // FuzzRead: whatever the bytes, reading ends, without a panic, in io.EOF or in a
 // *FileError; it lends no packet beyond the limits; and it does the same whether
-// the bytes come at once or one by one.
+// the bytes come at once or one by one, and the packets one by one or in blocks.
 func FuzzRead(f *testing.F) {
 	for _, s := range fuzzSeeds(f) {
 		f.Add(s)
@@ -44,6 +45,12 @@ func FuzzRead(f *testing.F) {
 		again, secretsAgain, errAgain := drain(t, iotest.OneByteReader(bytes.NewReader(data)), len(data))
 		if packets != again || secrets != secretsAgain || (err == nil) != (errAgain == nil) || err != nil && err.Error() != errAgain.Error() {
 			t.Errorf("at once %d packets, %d secrets, %v; byte by byte %d, %d, %v", packets, secrets, err, again, secretsAgain, errAgain)
+		}
+		if packets < 1<<16 {
+			want, got := told(t, data, oneByOne), told(t, data, inBlocks(32))
+			if !slices.Equal(got, want) {
+				t.Errorf("one by one %q\nin blocks %q", want, got)
+			}
 		}
 	})
 }

@@ -62,7 +62,7 @@ func (f *File) openPcap() error {
 	}
 	f.pcap.link = LinkType(f.u32(b[20:]) & linkTypeBits)
 	f.w.lo += pcapHeader
-	f.next = (*File).nextPcap
+	f.next, f.more = (*File).nextPcap, (*File).morePcap
 	return nil
 }
 
@@ -94,6 +94,35 @@ func (f *File) nextPcap(p *Packet) error {
 	p.LinkType = f.pcap.link
 	p.VLAN = 0
 	return nil
+}
+
+// morePcap lends packets that lie in the window as a whole. Whatever is wrong with
+// one is left to nextPcap.
+func (f *File) morePcap(ps []Packet) (n int) {
+	w, head, swapped := &f.w, f.pcap.record, f.swapped
+	b := w.buf[w.lo:w.hi]
+	for n < len(ps) && len(b) >= head {
+		sec, fraction := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
+		captured, wire := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:])
+		if swapped {
+			sec, fraction = bits.ReverseBytes32(sec), bits.ReverseBytes32(fraction)
+			captured, wire = bits.ReverseBytes32(captured), bits.ReverseBytes32(wire)
+		}
+		if captured > MaxCaptured || int(captured) > len(b)-head {
+			break
+		}
+		end := head + int(captured)
+		p := &ps[n]
+		n++
+		p.Data = b[head:end:end]
+		p.Time = int64(sec)*1e9 + int64(fraction)*f.pcap.tick
+		p.WireLength = max(wire, captured)
+		p.LinkType = f.pcap.link
+		p.VLAN = 0
+		b = b[end:]
+	}
+	w.lo = w.hi - len(b)
+	return n
 }
 
 func (f *File) u16(b []byte) uint16 {

@@ -46,7 +46,7 @@ func (f *File) openNG() error {
 	if err := f.section(b); err != nil {
 		return err
 	}
-	f.next = (*File).nextNG
+	f.next, f.more = (*File).nextNG, (*File).moreNG
 	return nil
 }
 
@@ -86,6 +86,35 @@ func (f *File) nextNG(p *Packet) error {
 			return err
 		}
 	}
+}
+
+// moreNG lends packets whose blocks lie in the window as a whole and side by side.
+// Whatever is wrong with one is left to nextNG.
+func (f *File) moreNG(ps []Packet) (n int) {
+	w := &f.w
+	for n < len(ps) && w.left() >= ngBlock {
+		head := w.buf[w.lo:w.hi]
+		kind, length := f.u32(head), f.u32(head[4:])
+		switch kind {
+		case blockEnhancedPacket, blockPacket, blockSimplePacket:
+		default:
+			return n
+		}
+		if int64(length) > int64(len(head)) {
+			return n
+		}
+		before, stats := w.lo, f.stats
+		b, err := f.block(kind)
+		if err == nil {
+			err = f.packet(&ps[n], kind, b)
+		}
+		if err != nil {
+			w.lo, f.stats = before, stats
+			return n
+		}
+		n++
+	}
+	return n
 }
 
 // section begins a section, whose first bytes are b: the byte order is new and

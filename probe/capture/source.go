@@ -31,6 +31,30 @@ type Source interface {
 	Close() error
 }
 
+// BlockSource is a Source that can lend several packets at a time, for who works
+// on more than one at once.
+type BlockSource interface {
+	Source
+	// NextBlock fills ps, which is not empty, from its beginning and returns
+	// how many packets it has lent: all of them until the next call of Next,
+	// NextBlock or Close. It lends one at least, or returns an error as Next
+	// does; it lends fewer than ps has room for wherever the next one would
+	// make it wait, move what it has lent, or call somebody else. So how many
+	// come at a time says nothing.
+	NextBlock(ps []Packet) (int, error)
+}
+
+// NextBlock is s.NextBlock where s has it, and else lends one packet by s.Next.
+func NextBlock(s Source, ps []Packet) (int, error) {
+	if b, ok := s.(BlockSource); ok {
+		return b.NextBlock(ps)
+	}
+	if err := s.Next(&ps[0]); err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
 // Stats says what a Source has lent so far.
 type Stats struct {
 	// Packets is the number of packets lent, WireBytes the sum of their wire

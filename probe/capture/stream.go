@@ -124,6 +124,16 @@ func (s *Stream) Next(p *Packet) error {
 	return s.err
 }
 
+// NextBlock implements BlockSource. It lends what came together.
+func (s *Stream) NextBlock(ps []Packet) (int, error) {
+	if err := s.Next(&ps[0]); err != nil {
+		return 0, err
+	}
+	n := copy(ps[1:], s.now.packets[s.next:])
+	s.next += n
+	return 1 + n, nil
+}
+
 // receive swaps what was lent for what is ahead.
 func (s *Stream) receive() error {
 	s.wait.Reset(streamWait)

@@ -41,6 +41,8 @@ type Decoder struct {
 	faults []capture.Packet
 	copied []byte // a packet for gopacket, which writes into what it reads
 
+	lends bool // of the last packet: it refers to memory of ours
+
 	// Of the packet being decoded:
 
 	out     *Packet
@@ -144,10 +146,22 @@ func (d *Decoder) Flush() { d.frags.flush() }
 // Decode says what the headers of in say. It fills out, whatever the verdict:
 // Time and WireLength always, the rest when it returns Tracked. Nothing is
 // kept of in.Data but fragments, which are copied.
-func (d *Decoder) Decode(in *capture.Packet, out *Packet) (v Verdict) {
-	*out = Packet{Time: in.Time, WireLength: in.WireLength}
+func (d *Decoder) Decode(in *capture.Packet, out *Packet) Verdict {
 	d.stats.Packets++
 	d.stats.Bytes += uint64(in.WireLength)
+	if d.lends = false; d.common(in, out) {
+		if d.frags.busy {
+			d.frags.begin(in.Time)
+		}
+		d.stats.Verdicts[Tracked]++
+		return Tracked
+	}
+	return d.any(in, out)
+}
+
+// any decodes whatever it is.
+func (d *Decoder) any(in *capture.Packet, out *Packet) (v Verdict) {
+	*out = Packet{Time: in.Time, WireLength: in.WireLength}
 	d.out, d.time = out, in.Time
 	d.budget, d.depth = maxHeaders, 0
 	d.held, d.partial = d.held[:0], false
@@ -157,8 +171,14 @@ func (d *Decoder) Decode(in *capture.Packet, out *Packet) (v Verdict) {
 	defer d.recover(in, &v)
 	v = d.link(in)
 	d.settle(v)
+	d.lends = len(d.held) > 0 || len(d.frags.lent) > 0 || foreignLink(in.LinkType)
 	return v
 }
+
+// Lends reports whether what the last Decode filled in refers to memory of the
+// Decoder, which the next Decode overwrites, rather than to the captured bytes
+// alone.
+func (d *Decoder) Lends() bool { return d.lends }
 
 // settle counts the packet, and the fragments that share its fate, under v.
 func (d *Decoder) settle(v Verdict) {
@@ -180,7 +200,7 @@ func (d *Decoder) recover(in *capture.Packet, v *Verdict) {
 	if recover() == nil {
 		return
 	}
-	*v = Fault
+	*v, d.lends = Fault, false
 	*d.out = Packet{Time: in.Time, WireLength: in.WireLength}
 	if len(d.faults) < maxFaults {
 		kept := *in

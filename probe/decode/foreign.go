@@ -7,6 +7,11 @@ import (
 	"github.com/whorl-net/whorl/probe/capture"
 )
 
+// foreignLink reports whether foreign knows link.
+func foreignLink(link capture.LinkType) bool {
+	return link == capture.IEEE80211 || link == capture.Radiotap || link == capture.PFLog
+}
+
 // foreign walks the link headers that are rare, intricate, and well described
 // by gopacket: Wi-Fi, what a radio says of it, and OpenBSD's packet filter.
 // gopacket panics on some hostile headers and moves bytes within what it is

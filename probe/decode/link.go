@@ -75,7 +75,8 @@ func (d *Decoder) link(in *capture.Packet) Verdict {
 		return d.cooked(be16(b[8:]), be16(b), b[20:], wire-20)
 	case capture.PPP, capture.PPPHDLC:
 		return d.ppp(b, wire)
-	case capture.IEEE80211, capture.Radiotap, capture.PFLog:
+	}
+	if foreignLink(in.LinkType) {
 		return d.foreign(in.LinkType, b, wire)
 	}
 	return UnknownLink

@@ -247,6 +247,21 @@ func (r *Ring) Next(p *capture.Packet) error {
 	}
 }
 
+// NextBlock implements capture.BlockSource. It lends what the kernel has handed
+// over together.
+func (r *Ring) NextBlock(ps []capture.Packet) (int, error) {
+	if err := r.Next(&ps[0]); err != nil {
+		return 0, err
+	}
+	n := 1
+	for n < len(ps) && r.left > 0 {
+		if r.lend(&ps[n]) {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // nextBlock gives the read block back to the kernel and waits for a full one.
 func (r *Ring) nextBlock() error {
 	if r.held {
