@@ -17,6 +17,7 @@ import (
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/probe"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+	"google.golang.org/protobuf/proto"
 )
 
 // loadRate is the load beside queries, in packets per second: a third or so of
@@ -32,9 +33,9 @@ type queries struct {
 	flows []flow.Tuple
 	load  []*flow.Batch
 	clock int64 // the time of the next packet of the load
-	// byPrint and byPort are filters with few and many hits.
-	byPrint, byPort string
-	page            string // token of the next page of All
+	// filters are what is counted, with few and with many hits.
+	filters []string
+	pages   map[string]string // by query, the token of its next page
 
 	calls   *measure.Table
 	exports *measure.Table
@@ -64,7 +65,7 @@ func (b *bench) measureQueries() (err error) {
 	if err != nil {
 		return err
 	}
-	q := &queries{addr: col.line, rand: rand.New(rand.NewPCG(1, 2))}
+	q := &queries{addr: col.line, rand: rand.New(rand.NewPCG(1, 2)), pages: make(map[string]string)}
 	if q.client, err = client.Dial(context.Background(), col.line, client.WithTimeout(time.Minute)); err != nil {
 		return err
 	}
@@ -94,12 +95,13 @@ func (q *queries) prepare(sample *traffic.Sample, cfg traffic.Config) (err error
 	if q.load, err = traffic.Batches(g, probe.Config{Count: min(uint64(cfg.Packets), 400_000)}); err != nil {
 		return err
 	}
+	var first, last string // parts of a ja4
 	for _, b := range q.load {
 		q.flows = append(q.flows, b.Flows...)
 		for i := range b.Fingerprints {
 			f := &b.Fingerprints[i]
 			if parts := strings.Split(f.Value, "_"); f.Type == ja4.TypeJA4 && strings.HasPrefix(f.Value, "t13d") {
-				q.byPrint = "ja4:" + parts[0] + "_*_" + parts[len(parts)-1]
+				first, last = parts[0], parts[len(parts)-1]
 			}
 		}
 		b.Fingerprints = nil
@@ -107,9 +109,13 @@ func (q *queries) prepare(sample *traffic.Sample, cfg traffic.Config) (err error
 			b.TCPFlags[i] &^= flow.SYN | flow.FIN | flow.RST
 		}
 	}
-	q.byPort = "proto:tcp -dst.port:443"
-	if q.byPrint == "" {
+	if first == "" {
 		return errors.New("no TLS 1.3 client in the sample")
+	}
+	any := "ja4:t13d*_*_" + last
+	q.filters = []string{
+		any, "ja4:" + first + "_*_" + last, "ja4h:ge11*", any + " -dst.port:80 packets:>2", "-" + any,
+		"proto:tcp -dst.port:443", "src:10.0.0.0/8 port:1024-2047", "sni:*.com", "app:chrom*",
 	}
 	return nil
 }
@@ -122,13 +128,24 @@ type query struct {
 }
 
 func (q *queries) all() []query {
-	count := func(filter string) func(context.Context) (uint64, error) {
+	count := func(filter string, by ...string) func(context.Context) (uint64, error) {
 		return func(ctx context.Context) (uint64, error) {
-			r, err := q.client.Count(ctx, &whorlv1.CountRequest{Filter: filter})
+			r, err := q.client.Count(ctx, &whorlv1.CountRequest{Filter: filter, GroupBy: by})
 			return r.GetCount(), err
 		}
 	}
-	return []query{
+	list := func(name string, req *whorlv1.AllRequest) query {
+		return query{name, 50, func(ctx context.Context) (uint64, error) {
+			req := proto.CloneOf(req)
+			req.PageToken = q.pages[name]
+			for page, err := range q.client.Pages(ctx, req) {
+				q.pages[name] = page.GetNextPageToken()
+				return uint64(len(page.GetConnections())), err
+			}
+			return 0, errors.New("no page")
+		}}
+	}
+	all := []query{
 		{"Get", 500, func(ctx context.Context) (uint64, error) {
 			t := q.flows[q.rand.IntN(len(q.flows))]
 			_, err := q.client.Get(ctx, &whorlv1.GetRequest{Target: &whorlv1.GetRequest_Tuple{Tuple: &whorlv1.FiveTuple{
@@ -137,16 +154,18 @@ func (q *queries) all() []query {
 			return 1, err
 		}},
 		{"Count", 200, count("")},
-		{"Count " + q.byPrint, 20, count(q.byPrint)},
-		{"Count " + q.byPort, 10, count(q.byPort)},
-		{"All, a page of 1,000", 50, func(ctx context.Context) (uint64, error) {
-			for page, err := range q.client.Pages(ctx, &whorlv1.AllRequest{PageSize: 1000, PageToken: q.page}) {
-				q.page = page.GetNextPageToken()
-				return uint64(len(page.GetConnections())), err
-			}
-			return 0, errors.New("no page")
-		}},
 	}
+	for _, filter := range q.filters {
+		all = append(all, query{"Count " + filter, 10, count(filter)})
+	}
+	for _, by := range []string{"ja4", "dst_port", "app"} {
+		all = append(all, query{"Count by " + by, 4, count("", by)})
+	}
+	return append(all,
+		list("All, a page of 1,000", &whorlv1.AllRequest{PageSize: 1000}),
+		list("All, a page of 1,000 ids", &whorlv1.AllRequest{PageSize: 1000, View: whorlv1.ConnectionView_CONNECTION_VIEW_BASIC, Fields: []string{"id"}}),
+		list("All "+q.filters[0]+", a page of 100", &whorlv1.AllRequest{PageSize: 100, Filter: q.filters[0]}),
+	)
 }
 
 // round asks everything once, with load or without.
