@@ -12,6 +12,8 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,6 +180,17 @@ func TestDialErrorHasItsCause(t *testing.T) {
 	}
 	if status.Code(dial) != codes.Unavailable {
 		t.Errorf("the status of a DialError is %v, want Unavailable", status.Code(dial))
+	}
+}
+
+// A web server in the place of a collector is called one, at once.
+func TestDialKnowsAWebServer(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	_, err := Dial(t.Context(), web.Listener.Addr().String())
+	var dial *DialError
+	if !errors.As(err, &dial) || !errors.Is(err, ErrNotGRPC) {
+		t.Fatalf("%v, want a DialError of ErrNotGRPC", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -208,6 +209,8 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	switch {
 	case c.known.Load():
+	case bytes.HasPrefix(p[:n], []byte("HTTP/1.")):
+		c.failed(ErrNotGRPC)
 	case n > 0:
 		c.known.Store(true)
 		c.dials.succeeded()

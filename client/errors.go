@@ -13,6 +13,10 @@ import (
 // accept the certificate it was shown, or that none was shown.
 var ErrCertificateRefused = errors.New("the collector refused our certificate")
 
+// ErrNotGRPC is wrapped by a DialError when who answers at the address speaks
+// HTTP/1: a web server, or the admin address of a collector.
+var ErrNotGRPC = errors.New("it speaks HTTP/1, not gRPC")
+
 // DialError says that the collector at Addr could not be reached. Err is the
 // cause: a refused connection, a name that does not resolve, a certificate that
 // one side does not accept, a context that ended.

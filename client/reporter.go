@@ -125,6 +125,9 @@ type ReporterStats struct {
 	// ResumedPackets were found in the spool when the Reporter was made, those
 	// that an earlier one had given up included.
 	ResumedPackets uint64
+	// SentPackets this Reporter has sent, each once however often it was sent.
+	// What an earlier one had sent, and the collector knew, is not among them.
+	SentPackets uint64
 	// DurablePackets the collector has acknowledged as durable.
 	DurablePackets uint64
 	// HeldBatches, HeldPackets and HeldBytes (encoded) wait for that.
@@ -148,6 +151,9 @@ type ReporterStats struct {
 	// stands now.
 	Connects  uint64
 	Connected bool
+	// Away says that the newest attempt failed, or that the stream was cut, and
+	// that none stands since.
+	Away bool
 	// Applied and Durable are the newest acknowledged sequences.
 	Applied, Durable uint64
 }
@@ -177,6 +183,7 @@ type Reporter struct {
 	away    time.Time       // when the collector was found away; zero while it is there
 	epoch   string          // of the collector that was heard last, "" before
 	window  window          // what the stream of now may have under way
+	sentTo  uint64          // the newest sequence that was sent, by this Reporter
 	drain   time.Time       // when not zero: end the stream when all is acknowledged, or then
 	scratch []byte          // encoding buffer of Report
 
@@ -418,6 +425,7 @@ func (r *Reporter) Stats() ReporterStats {
 	s.HeldBatches = r.ring.batches()
 	s.HeldBytes = uint64(r.ring.size) + r.ring.storedBytes
 	s.LostByReason = maps.Clone(s.LostByReason)
+	s.Away = !r.away.IsZero()
 	if r.spool != nil {
 		s.SpooledPackets = r.ring.onDisk()
 		s.SpoolBytes = uint64(r.spool.Size())

@@ -421,6 +421,12 @@ func (r *Reporter) step(finishing bool) (step, []byte) {
 		return stepLoad, nil
 	}
 	h := r.ring.take()
+	if h.first > r.sentTo {
+		r.sentTo = h.last
+		if !h.lost() {
+			r.stats.SentPackets += h.packets
+		}
+	}
 	if h.lost() {
 		return stepBatch, ingestRequest(h.first, wire.AppendBatch(nil, h.record()))
 	}

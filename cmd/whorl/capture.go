@@ -42,6 +42,8 @@ type captureFlags struct {
 	Buffer   size              `group:"report" default:"64MiB" placeholder:"SIZE" help:"Batches held in memory while the collector is away (default ${default})."`
 
 	spool spoolFlags // of a probe; run has none
+	// toSpool says that files are read without a collector, into the spool.
+	toSpool bool
 }
 
 // minSnaplen holds the headers of a packet in a tunnel.
@@ -132,9 +134,9 @@ func (f *captureFlags) reporterConfig(c *console, counters func() client.Counter
 	return client.ReporterConfig{
 		ProbeID: id, Network: f.Network, Live: f.live() || f.Retime, Version: thisBuild().Version,
 		Interfaces: f.Interface, Labels: f.Label, BufferBytes: int(f.Buffer), Full: full,
-		MustConnect: !f.live(), Counters: counters, Logger: c.logger,
+		MustConnect: !f.live() && !f.toSpool, Counters: counters, Logger: c.logger,
 		OnTaken: func(patience time.Duration) {
-			c.say("probe id %s is connected elsewhere: waiting up to %v; another: --probe-id NAME", id, patience)
+			c.say("probe id %s is connected elsewhere: waiting up to %s; another: --probe-id NAME", id, output.Duration(patience))
 		},
 		OnBack: func(away time.Duration) {
 			c.say("connected to the collector again, after %s", output.Elapsed(away))

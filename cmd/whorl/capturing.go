@@ -21,6 +21,7 @@ type capturing struct {
 	probe    *probe.Probe
 	reporter *client.Reporter
 	start    time.Time
+	cut      bool // somebody wanted to end before the capture did
 }
 
 // newCapturing puts a probe together. printer, which may be nil, sees events and
@@ -75,8 +76,10 @@ func (p *capturing) run(ctx context.Context) error {
 	}()
 
 	captureErr := p.probe.Run(capturing)
+	p.cut = ctx.Err() != nil
 	finishing, cancel := p.patience(ctx)
 	defer cancel()
+	defer p.sayWaiting(finishing)()
 	finishErr := p.reporter.Finish(finishing, p.flags.Flush)
 	stop()
 	runErr := <-reported
@@ -89,12 +92,64 @@ func (p *capturing) run(ctx context.Context) error {
 	return nil
 }
 
-// patience is how long Finish may take.
+// patience is how long Finish may take. Who has a spool waits for nobody who is
+// away.
 func (p *capturing) patience(ctx context.Context) (context.Context, context.CancelFunc) {
-	if !p.flags.live() && ctx.Err() == nil {
-		return context.WithCancel(ctx)
+	within, s := finishWithin, p.reporter.Stats()
+	switch {
+	case p.flags.spool.Spool != "" && (s.Away || p.flags.toSpool && s.Connects == 0):
+		within = 0
+	case !p.flags.live() && ctx.Err() == nil:
+		return p.untilInterrupted(ctx)
 	}
-	return context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+	return context.WithTimeout(context.WithoutCancel(ctx), within)
+}
+
+// untilInterrupted has no end before ctx ends, and then finishWithin if the
+// collector is there: what is under way is acknowledged soon.
+func (p *capturing) untilInterrupted(ctx context.Context) (context.Context, context.CancelFunc) {
+	finishing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if !p.reporter.Stats().Away {
+			select {
+			case <-time.After(finishWithin):
+			case <-finishing.Done():
+			}
+		}
+		cancel()
+	})
+	return finishing, func() {
+		stop()
+		cancel()
+	}
+}
+
+// sayAfter is how long a probe that has captured everything waits in silence.
+const sayAfter = 2 * time.Second
+
+// sayWaiting says what Finish waits for, until the function it returns is
+// called: at once when somebody wants to end and the collector is away.
+func (p *capturing) sayWaiting(finishing context.Context) (stop func()) {
+	say := func() {
+		s := p.reporter.Stats()
+		if s.HeldPackets == 0 || finishing.Err() != nil {
+			return
+		}
+		which, patience := "the collector", ""
+		if s.Away {
+			which = "the collector, which is away"
+		}
+		if until, bounded := finishing.Deadline(); bounded {
+			patience = " up to " + output.Duration(time.Until(until).Round(time.Second))
+		}
+		p.c.say("waiting%s for %s, to acknowledge %s; Ctrl-C gives up", patience, which, output.Plural(s.HeldPackets, "packet"))
+	}
+	if _, bounded := finishing.Deadline(); bounded && p.reporter.Stats().Away {
+		say()
+		return func() {}
+	}
+	timer := time.AfterFunc(sayAfter, say)
+	return func() { timer.Stop() }
 }
 
 // totals are what to say at the end.
@@ -117,13 +172,16 @@ func gone(s client.ReporterStats) uint64 {
 // something or left it in the spool, or a live capture gave batches up. What a
 // live capture leaves in its spool is said, for the next one sends it; so is
 // what died with a collector that was restarted.
-func (p *capturing) incomplete(interrupted bool) error {
+func (p *capturing) incomplete() error {
 	s, replay := p.reporter.Stats(), !p.flags.live()
+	if _, kernel, _ := p.src.counters(); kernel > 0 {
+		p.c.say("%s of those lost were dropped by the kernel, because the probe was too slow: a larger --ring, or --fanout", output.Plural(kernel, "packet"))
+	}
 	died := ""
 	if s.ForgottenPackets > 0 {
 		died = output.Plural(s.ForgottenPackets, "acknowledged packet") + " died with the collector, which started anew"
 	}
-	if s.SpooledPackets > 0 {
+	if s.SpooledPackets > 0 && !replay {
 		p.c.say("%s wait in the spool %s: the next start sends them, or: whorl probe --spool %[2]s",
 			output.Plural(s.SpooledPackets, "packet"), p.flags.spool.Spool)
 	}
@@ -134,10 +192,26 @@ func (p *capturing) incomplete(interrupted bool) error {
 		return failf(exitIncomplete, "probe: %s never reached the collector", output.Plural(n, "packet"))
 	case died != "" && replay:
 		return failf(exitIncomplete, "probe: %s", died).hint("replay it again to have all of it in the new one")
-	case replay && interrupted:
-		return failf(exitIncomplete, "probe: interrupted before the end of the file, or before all of it was acknowledged")
+	case replay && p.cut && s.SpooledPackets > 0:
+		return p.spooled(s.SpooledPackets, "interrupted: ")
+	case replay && p.cut:
+		return failf(exitIncomplete, "probe: interrupted before the end of the file")
 	case replay && s.SpooledPackets > 0:
-		return failf(exitIncomplete, "probe: the collector has not acknowledged %s", output.Plural(s.SpooledPackets, "packet"))
+		return p.spooled(s.SpooledPackets, "")
 	}
 	return nil
+}
+
+// spooled is the end of a replay that is kept, and not yet counted.
+func (p *capturing) spooled(packets uint64, why string) error {
+	next := "whorl probe --spool " + shellLine([]string{p.flags.spool.Spool})
+	if p.flags.Flush {
+		next += " --flush"
+	}
+	wait := "wait"
+	if packets == 1 {
+		wait = "waits"
+	}
+	return failf(exitIncomplete, "probe: %s%s %s in the spool %s, and the collector has not acknowledged them",
+		why, output.Plural(packets, "packet"), wait, p.flags.spool.Spool).hint("send them: " + next)
 }

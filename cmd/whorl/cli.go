@@ -103,7 +103,7 @@ func newParser(c *cli, con *console, extra ...kong.Option) (*kong.Kong, error) {
 func nameEnvironment(k *kong.Kong) error {
 	return kong.Visit(k.Model.Node, func(node kong.Visitable, next kong.Next) error {
 		if flag, ok := node.(*kong.Flag); ok && flag.Name != "help" {
-			name := "WHORL_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+			name := environmentName(flag.Name)
 			if os.Getenv(name) == "" {
 				return next(nil)
 			}
@@ -112,6 +112,11 @@ func nameEnvironment(k *kong.Kong) error {
 		}
 		return next(nil)
 	})
+}
+
+// environmentName is the variable of a flag.
+func environmentName(flag string) string {
+	return "WHORL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // flagHelp is the help text of a flag. The environment variable follows from
@@ -208,7 +213,11 @@ func usage(c *console, err error) error {
 	if f := c.explain(err); f.code != exitFailed {
 		return f
 	}
-	return failf(exitUsage, "%s: %v", c.command, err).hint("see: whorl " + c.command + " --help")
+	f := failf(exitUsage, "%s: %v", c.command, err)
+	if from := c.origin(err.Error()); from != "" {
+		f.hint("it comes from " + from)
+	}
+	return f.hint("see: whorl " + c.command + " --help")
 }
 
 // parse reads arguments, environment and configuration file.
@@ -266,10 +275,15 @@ func explainParse(con *console, parser *kong.Kong, err error) error {
 		}
 	}
 	text = reword(text)
+	from := con.origin(text)
 	if con.command != "COMMAND" {
 		text = con.command + ": " + text
 	}
-	return failf(exitUsage, "%s", text).hint(help)
+	f := failf(exitUsage, "%s", text)
+	if from != "" {
+		f.hint("it comes from " + from)
+	}
+	return f.hint(help)
 }
 
 // wordings are what kong says about values, and what people understand.
@@ -281,6 +295,7 @@ var wordings = []struct {
 	{regexp.MustCompile(`^(\S+): expected .* but got ("[^"]*") \((?:short|long) flag.*\)$`), "$1 needs a value, and $2 is a flag"},
 	{regexp.MustCompile(`^(\S+): expected (?:a valid \d+ bit )?u?int(?: value)? but got ("[^"]*").*$`), "$1: want a whole number, not $2"},
 	{regexp.MustCompile(`^(\S+): expected duration but got ("[^"]*").*$`), "$1: want a duration such as 10s or 5m, not $2"},
+	{regexp.MustCompile(`^(\S+): expected "<key>=<value>" but got ("[^"]*").*$`), "$1: want K=V, not $2"},
 }
 
 // reword says a complaint of kong's about a value in our words.

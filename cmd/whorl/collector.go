@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ type collectorFlags struct {
 	LogMaxBytes     size          `group:"keep" default:"4GiB" placeholder:"SIZE" help:"Disk for the log; while it is full nothing is taken in (default ${default}, at most a quarter of what is free)."`
 	CheckpointEvery time.Duration `group:"keep" default:"1m" placeholder:"DURATION" help:"Write the state of the table after this much time, or 64MiB of log; less means a faster start after a crash (default ${default})."`
 
-	Shards         int  `group:"table" default:"64" placeholder:"N" help:"Parts of the table; fixed when the data directory is made (default ${default})."`
+	Shards         int  `group:"table" default:"0" placeholder:"N" help:"Parts of the table; fixed when the data directory is made (default 0: what the directory has, 16 in a new one)."`
 	MaxConnections int  `group:"table" default:"1000000" placeholder:"N" help:"Then connections leave, cause capacity (default ${default})."`
 	MaxMemory      size `group:"table" default:"2GiB" placeholder:"SIZE" help:"Memory of the table, histories included (default ${default})."`
 
@@ -82,14 +83,14 @@ func (f *collectorFlags) check(durability string) error {
 		return errors.New("--tls-cert and --tls-key go together")
 	case f.TLSClientCA != "" && f.TLSCert == "":
 		return errors.New("--tls-client-ca needs --tls-cert and --tls-key")
-	case f.Shards < 1:
-		return errors.New("--shards: want 1 or more")
+	case f.Shards < 0:
+		return errors.New("--shards: want 0 or more")
 	case f.MaxConnections < 1:
 		return errors.New("--max-connections: want 1 or more")
 	case f.MaxProbes < 1 || f.MaxSubscribers < 1:
 		return errors.New("--max-probes and --max-subscribers: want 1 or more")
-	case int64(f.MaxMemory) < int64(min(f.Shards, f.MaxConnections))*leastShardMemory:
-		n := min(f.Shards, f.MaxConnections)
+	case int64(f.MaxMemory) < int64(f.leastShards())*leastShardMemory:
+		n := f.leastShards()
 		return fmt.Errorf("--max-memory: want at least %v for %s (--shards)", size(int64(n)*leastShardMemory), output.Plural(uint64(n), "shard"))
 	case f.FeedMaxAge <= 0:
 		return errors.New("--feed-max-age: want more than 0")
@@ -109,6 +110,21 @@ func (f *collectorFlags) check(durability string) error {
 		}
 	}
 	return nil
+}
+
+// leastShards is how many shards there will be at least: a data directory may
+// have more.
+func (f *collectorFlags) leastShards() int {
+	return min(cmp.Or(f.Shards, datadir.DefaultShards), f.MaxConnections)
+}
+
+// shards is the number to ask for; 0 leaves it to the data directory. A table
+// has no more parts than connections.
+func (f *collectorFlags) shards() int {
+	if f.Shards == 0 && f.MaxConnections >= datadir.DefaultShards {
+		return 0
+	}
+	return f.leastShards()
 }
 
 // never is what a timeout of 0 means to the tracker.
@@ -138,7 +154,7 @@ func (f *collectorFlags) config(c *console, durability string, noPlus bool) (ser
 		Listen: f.Listen, Insecure: f.Insecure, Reflection: reflection,
 		TLS: rpc.ServerTLSFiles{Cert: f.TLSCert, Key: f.TLSKey, ClientCA: f.TLSClientCA},
 		Tracker: tracker.Config{
-			Shards: min(f.Shards, f.MaxConnections), MaxConnections: f.MaxConnections, MaxMemoryBytes: int64(f.MaxMemory),
+			Shards: f.shards(), MaxConnections: f.MaxConnections, MaxMemoryBytes: int64(f.MaxMemory),
 			Timeouts: tracker.Timeouts{
 				TCPHalfOpen: never(f.IdleTimeoutTCPHalfOpen), TCP: never(f.IdleTimeoutTCP), TCPClosed: never(f.IdleTimeoutTCPClosed),
 				UDPOneWay: never(f.IdleTimeoutUDPOneWay), UDP: never(f.IdleTimeoutUDP), Other: never(f.IdleTimeoutOther),
@@ -172,11 +188,11 @@ func newCollector(cfg service.Config) (*service.Collector, error) {
 }
 
 // kept is what a line about a collector says of its memory.
-func kept(cfg *service.Config) string {
+func kept(cfg *service.Config, col *service.Collector) string {
 	if cfg.DataDir == "" {
 		return "memory only, nothing survives a restart"
 	}
-	return fmt.Sprintf("durable in %s, %s", cfg.DataDir, output.Plural(uint64(cfg.Tracker.Shards), "shard"))
+	return fmt.Sprintf("durable in %s, %s", cfg.DataDir, output.Plural(uint64(len(col.Status(true).GetShards())), "shard"))
 }
 
 // Run serves until it is told to end.
@@ -203,7 +219,7 @@ func (cmd *collectorCmd) Run(ctx context.Context, c *console) error {
 	saying.Go(func() {
 		select {
 		case <-col.Ready():
-			c.say("collector on %s (gRPC)%s; %s", addresses(col.Addrs()), admin.about(), kept(&cfg))
+			c.say("collector on %s (gRPC)%s; %s", addresses(col.Addrs()), admin.about(), kept(&cfg, col))
 			c.tellSystemd(nowReady)
 		case <-ended:
 			return

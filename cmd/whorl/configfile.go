@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/whorl-net/whorl/internal/config"
+	"github.com/whorl-net/whorl/internal/output"
 )
 
 // commandOnly are flags that make no sense in a file.
@@ -30,6 +33,7 @@ func (g *globalFlags) BeforeResolve(ctx *kong.Context, con *console) error {
 	if err := file.Check(knownKeys(ctx.Model)); err != nil {
 		return err
 	}
+	con.file = file
 	ctx.AddResolver(&fileResolver{file: file})
 	return nil
 }
@@ -150,7 +154,7 @@ func valueText(v reflect.Value) string {
 	case moment:
 		return x.text
 	case time.Duration:
-		return shortDuration(x)
+		return output.Duration(x)
 	case fmt.Stringer:
 		return x.String()
 	case map[string]string:
@@ -164,14 +168,28 @@ func valueText(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// shortDuration is d without the zeros behind it: 10m, not 10m0s.
-func shortDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
+// flagAtFront finds the flag that a complaint is about.
+var flagAtFront = regexp.MustCompile(`^--([a-z0-9-]+)`)
+
+// origin says where the value came from that a complaint beginning with a flag
+// is about; "" when it was typed.
+func (c *console) origin(complaint string) string {
+	m := flagAtFront.FindStringSubmatch(complaint)
+	if m == nil || slices.ContainsFunc(c.args, func(arg string) bool { return arg == m[0] || strings.HasPrefix(arg, m[0]+"=") }) {
+		return ""
 	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
+	if name := environmentName(m[1]); os.Getenv(name) != "" {
+		return name
 	}
-	return s
+	if c.file == nil {
+		return ""
+	}
+	v, ok := c.file.Lookup(c.command, m[1])
+	if !ok {
+		v, ok = c.file.Lookup(config.ClientSection, m[1])
+	}
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", c.file.Path, v.Line)
 }

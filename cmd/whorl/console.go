@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/config"
 	"github.com/whorl-net/whorl/internal/output"
 )
 
@@ -20,8 +21,9 @@ type console struct {
 	quiet   bool
 	color   bool
 	logger  *slog.Logger
-	command string   // name of the sub-command
-	args    []string // as they were typed
+	command string       // name of the sub-command
+	args    []string     // as they were typed
+	file    *config.File // nil without one
 }
 
 // configure takes over the flags for all commands.

@@ -125,11 +125,11 @@ func (cmd *doctorCmd) checkCollector(ctx context.Context, c *console) []output.F
 		reach.Result, reach.Detail, reach.Fix = output.Fail, why.text, strings.Join(why.hints, "; ")
 		return []output.Finding{reach}
 	}
-	reach.Detail = fmt.Sprintf("%s answers in %s", cmd.Collector, time.Since(start).Round(time.Millisecond))
+	reach.Detail = fmt.Sprintf("%s answers in %s", cmd.Collector, output.Duration(time.Since(start).Round(time.Millisecond)))
 	findings := []output.Finding{reach, checkState(status)}
 	findings = append(findings, checkSums(ctx, cl, sumsEvery)...)
 	findings = append(findings, checkRoom(status), checkDrops(status), checkDurability(status), checkKnowledge(status))
-	probes, err := cl.Probes(ctx, &whorlv1.ListProbesRequest{})
+	probes, err := cl.Probes(ctx, &whorlv1.ListProbesRequest{IncludeGone: true})
 	if err != nil {
 		return append(findings, output.Finding{Check: "probes", Result: output.Fail, Detail: c.explain(err).text})
 	}
@@ -205,18 +205,26 @@ func checkDurability(s *whorlv1.GetStatusResponse) output.Finding {
 const maxClockOffset = 2 * time.Second
 
 func checkProbes(probes []*whorlv1.Probe) output.Finding {
-	f := output.Finding{Check: "probes", Result: output.OK, Detail: output.Plural(uint64(len(probes)), "probe") + " connected"}
+	gone := 0
 	var texts []string
 	for _, p := range probes {
+		if p.GetState() == whorlv1.ProbeState_PROBE_STATE_GONE {
+			gone++
+			continue
+		}
 		if n := p.GetPacketsLost() + p.GetPacketsDropped(); n > 0 {
 			texts = append(texts, fmt.Sprintf("%s lost or dropped %s", p.GetProbeId(), output.Plural(n, "packet")))
 		}
 		if d := p.GetClockOffset().AsDuration(); d.Abs() > maxClockOffset {
-			texts = append(texts, fmt.Sprintf("the clock of %s is off by %s", p.GetProbeId(), d.Round(time.Millisecond)))
+			texts = append(texts, fmt.Sprintf("the clock of %s is off by %s", p.GetProbeId(), output.Duration(d.Round(time.Millisecond))))
 		}
 		if p.GetState() == whorlv1.ProbeState_PROBE_STATE_LAGGING {
 			texts = append(texts, p.GetProbeId()+" lags behind")
 		}
+	}
+	f := output.Finding{Check: "probes", Result: output.OK, Detail: output.Plural(uint64(len(probes)-gone), "probe") + " connected"}
+	if gone > 0 {
+		f.Detail += fmt.Sprintf(", %d gone (whorl probes --gone)", gone)
 	}
 	if len(texts) > 0 {
 		f.Result, f.Detail, f.Fix = output.Warn, strings.Join(texts, ", "), "a larger --ring or --fanout; time synchronisation"

@@ -13,9 +13,6 @@ import (
 	"strings"
 	"syscall"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/internal/config"
 	"github.com/whorl-net/whorl/internal/filter"
@@ -149,6 +146,8 @@ func (c *console) explainDial(err *client.DialError) *failure {
 	case errors.Is(err, client.ErrCertificateRefused):
 		f.code = exitForbidden
 		return f.hint("present one it knows: --tls-cert FILE --tls-key FILE")
+	case errors.Is(err, client.ErrNotGRPC):
+		return f.hint("the port for gRPC is that of --listen, 4750 by default; 9750 is for health and metrics")
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		f.text = fmt.Sprintf("collector %s: it closed the connection at once", err.Addr)
 		return f.hint("does it want TLS? --tls-ca FILE")
@@ -195,38 +194,12 @@ func printable(r rune) rune {
 // hintLine is a hint whose command is aligned with that of other hints.
 func hintLine(what, command string) string { return fmt.Sprintf("%-14s %s", what, command) }
 
-// statusOf returns the gRPC status that err carries, with its own message.
-func statusOf(err error) (*status.Status, bool) {
-	var s interface{ GRPCStatus() *status.Status }
-	if !errors.As(err, &s) || s.GRPCStatus() == nil {
-		return nil, false
-	}
-	return s.GRPCStatus(), true
-}
-
-func (c *console) explainStatus(s *status.Status, err error) *failure {
-	// The prefix "collector ADDR: " stays, gRPC's own words go.
-	text := strings.Replace(err.Error(), fmt.Sprintf("rpc error: code = %s desc = ", s.Code()), "", 1)
-	switch s.Code() {
-	case codes.InvalidArgument:
-		return failf(exitUsage, "%s", text)
-	case codes.DeadlineExceeded:
-		return failf(exitUnreachable, "%s", strings.Replace(text, "context deadline exceeded", "no answer in time", 1)).hint("wait longer: --timeout 30s")
-	case codes.Unavailable, codes.ResourceExhausted:
-		return failf(exitUnreachable, "%s", text)
-	case codes.PermissionDenied, codes.Unauthenticated:
-		return failf(exitForbidden, "%s", text)
-	case codes.OutOfRange:
-		return failf(exitIncomplete, "%s", text)
-	case codes.AlreadyExists:
-		return failf(exitFailed, "%s", text).hint("give this one another name: --probe-id NAME")
-	}
-	return failf(exitFailed, "%s", text)
-}
-
 // explainFilter points at the word of a connection filter that is wrong.
 func explainFilter(text string, err *filter.Error) *failure {
 	f := failf(exitUsage, "%v", err).hint(pointAt(text, err.Column)...)
+	if word := filterFor(err.Word); word != "" && strings.HasSuffix(err.Problem, "is not a filter word") {
+		return f.hint("did you mean " + word + "?")
+	}
 	if err.Suggestion == "" && strings.HasSuffix(err.Problem, "is not a filter word") {
 		f.hint("filter words: " + filterNames())
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/whorl-net/whorl/ja4"
@@ -46,4 +48,28 @@ func filterNames() string {
 		names = append(names, t.String())
 	}
 	return strings.Join(names, " ")
+}
+
+// filterFor is the filter that a bare value may stand for, such as ip:10.0.0.5;
+// "" when it looks like nothing.
+func filterFor(value string) string {
+	if _, err := netip.ParseAddr(value); err == nil {
+		return "ip:" + value
+	}
+	if _, err := netip.ParsePrefix(value); err == nil {
+		return "ip:" + value
+	}
+	if _, err := strconv.ParseUint(value, 10, 16); err == nil {
+		return "port:" + value
+	}
+	switch value {
+	case "tcp", "udp", "icmp", "icmpv6", "sctp":
+		return "proto:" + value
+	case "bad", "new", "anomaly", "tunnel":
+		return value + ":true"
+	}
+	if strings.Count(value, "_") == 2 && !strings.ContainsAny(value, " :") {
+		return "fp:" + value
+	}
+	return ""
 }

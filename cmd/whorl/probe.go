@@ -87,7 +87,7 @@ func (cmd *probeCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	return p.incomplete(ctx.Err() != nil)
+	return p.incomplete()
 }
 
 // connect dials at once for files, which need a collector or a spool, and when

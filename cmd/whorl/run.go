@@ -111,7 +111,7 @@ func (cmd *runCmd) collector(c *console, inside net.Listener, admin *adminServer
 	for _, l := range cfg.Listeners[1:] {
 		addrs = append(addrs, l.Addr())
 	}
-	c.say("collector on %s (gRPC)%s; %s", addresses(addrs), admin.about(), kept(&cfg))
+	c.say("collector on %s (gRPC)%s; %s", addresses(addrs), admin.about(), kept(&cfg, col))
 	return col, nil
 }
 
@@ -138,7 +138,8 @@ func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside
 		return closeErr
 	}
 	c.say("%s", p.totals().Line(true))
-	return errors.Join(err, p.incomplete(false))
+	p.cut = false // it is how a run ends
+	return errors.Join(err, p.incomplete())
 }
 
 // fingerprintPrinter prints fingerprints as the probe finds them, and shows what

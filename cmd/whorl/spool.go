@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/whorl-net/whorl/client"
@@ -12,7 +13,7 @@ import (
 
 // spoolFlags are those of a probe that keeps what its collector has not taken.
 type spoolFlags struct {
-	Spool    string `group:"report" placeholder:"DIR" help:"Keep batches in this directory when the collector is away for more than a second; the next start sends them. Without -i or -r: send what waits there, then exit."`
+	Spool    string `group:"report" placeholder:"DIR" help:"Keep batches in this directory when the collector is away for more than a second; the next start sends them. With -r and no collector the files are read into it. Without -i or -r: send what waits there, then exit."`
 	SpoolMax size   `group:"report" default:"1GiB" placeholder:"SIZE" help:"What the spool may take; beyond, the oldest batches become one Lost record, with -r the reader waits (default ${default})."`
 }
 
@@ -37,6 +38,10 @@ func explainSpool(err error) error {
 
 // sendSpool sends what waits in the spool, under the name it was captured by.
 func (cmd *probeCmd) sendSpool(ctx context.Context, c *console) error {
+	if dir, err := os.Stat(cmd.Spool); isMissing(err) || err == nil && !dir.IsDir() {
+		return failf(exitFailed, "spool %s: there is no such directory", cmd.Spool).hint(
+			"to fill one: whorl probe -i INTERFACE --spool DIR, or -r FILE")
+	}
 	info, waiting, err := client.DescribeSpool(cmd.Spool)
 	if err != nil {
 		return failf(exitFailed, "%v", err)
@@ -57,16 +62,15 @@ func (cmd *probeCmd) sendSpool(ctx context.Context, c *console) error {
 	if err != nil {
 		return explainSpool(err)
 	}
-	held := r.Stats().HeldPackets
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(running) }()
-	finishErr := r.Finish(ctx, false)
+	finishErr := r.Finish(ctx, cmd.Flush && !info.Live)
 	stop()
 	runErr := <-ended
 	s := r.Stats()
-	err = printTotals(c, c.out, output.Totals{Packets: held, Lost: gone(s), Elapsed: c.now().Sub(start)})
+	err = cmd.printSent(c, output.Totals{Packets: s.SentPackets, Lost: gone(s), Elapsed: c.now().Sub(start)})
 	switch {
 	case err != nil:
 		return err
@@ -78,4 +82,15 @@ func (cmd *probeCmd) sendSpool(ctx context.Context, c *console) error {
 		return failf(exitIncomplete, "probe: %s never reached the collector", output.Plural(gone(s), "packet"))
 	}
 	return nil
+}
+
+// printSent prints what was sent: on a terminal without what nobody counted,
+// elsewhere with the keys of every probe.
+func (cmd *probeCmd) printSent(c *console, t output.Totals) error {
+	if !c.outTerminal {
+		return printTotals(c, c.out, t)
+	}
+	_, err := fmt.Fprintf(c.out, "%s sent from the spool %s, %s lost in %s\n", output.Plural(t.Packets, "packet"), cmd.Spool,
+		output.Number(t.Lost), output.Elapsed(t.Elapsed))
+	return err
 }

@@ -18,6 +18,15 @@ func (*statusCmd) examples() []string {
 	return []string{"whorl status", "whorl status -o json | jq .drops"}
 }
 
+// Help explains the lines that do not explain themselves.
+func (*statusCmd) Help() string {
+	return `packets late: applied, though they came later than an idle timeout of their network's clock, or from its future. They moved no clock: two captures in one network, or a probe with a wrong clock.
+
+dropped PLACE: what was dropped or refused, and where. Nothing is missing; docs/operations.md says of each place what happened and what to do. tracker.fingerprints_orphaned, for one, are fingerprints that became known after their connection had left the table.
+
+The same numbers are at /metrics of the collector's admin address.`
+}
+
 func (cmd *statusCmd) check() error { return cmd.clientFlags.check() }
 
 // Run asks and shows it.

@@ -124,15 +124,18 @@ func (t *weighing) steady() bool {
 	return true
 }
 
-// checkReported checks, for each probe that counts them, that the packets given
-// to its reporter are those acknowledged, buffered and lost. Packets that were
-// lost since the newest report count at the collector first, so there may be
-// more of those.
+// checkReported checks, for each probe that the collector remembers, gone ones
+// too, that the packets given to its reporter are those acknowledged, buffered
+// and lost, as it last reported. Packets that were lost since that report count
+// at the collector first, so there may be more of those.
 func checkReported(probes []*whorlv1.Probe) output.Finding {
 	f := output.Finding{Check: "probe packets", Result: output.OK}
 	var wrong []string
-	total := uint64(0)
+	var total, reporting uint64
 	for _, p := range probes {
+		if p.GetPacketsReported() > 0 {
+			reporting++
+		}
 		total += p.GetPacketsReported()
 		kept := p.GetPacketsAcknowledged() + p.GetPacketsBuffered()
 		if n := p.GetPacketsReported(); n < kept || n > kept+p.GetPacketsLost() {
@@ -140,9 +143,14 @@ func checkReported(probes []*whorlv1.Probe) output.Finding {
 				output.Number(p.GetPacketsAcknowledged()), output.Number(p.GetPacketsBuffered()), output.Number(p.GetPacketsLost())))
 		}
 	}
-	f.Detail = fmt.Sprintf("%s captured, acknowledged, buffered or lost", output.Plural(total, "packet"))
-	if len(wrong) > 0 {
+	switch {
+	case len(wrong) > 0:
 		f.Result, f.Detail, f.Fix = output.Fail, strings.Join(wrong, "; "), "this is a bug of the probe: report it"
+	case reporting == 0:
+		f.Detail = "no probe has reported packets since the collector started: nothing to add up"
+	default:
+		f.Detail = fmt.Sprintf("of %s, in its newest session: %s captured = acknowledged + buffered + lost",
+			output.Plural(reporting, "probe"), output.Plural(total, "packet"))
 	}
 	return f
 }

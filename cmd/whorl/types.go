@@ -33,7 +33,7 @@ func (f *typeFlags) set() (ja4.TypeSet, error) {
 		return ja4.NoTypes, nil
 	}
 	for _, name := range f.Types {
-		t, err := parseType(name)
+		t, err := parseType(name, "none")
 		if err != nil {
 			return 0, fmt.Errorf("--types: %w", err)
 		}
@@ -48,8 +48,9 @@ func (f *typeFlags) set() (ja4.TypeSet, error) {
 	return set, nil
 }
 
-// parseType knows the types and the raw forms that come with one.
-func parseType(name string) (ja4.Type, error) {
+// parseType knows the types and the raw forms that come with one. more are words
+// that could have been meant as well.
+func parseType(name string, more ...string) (ja4.Type, error) {
 	if name == "ja4_ro" { // the raw form of ja4_o
 		return ja4.TypeJA4O, nil
 	}
@@ -62,6 +63,6 @@ func parseType(name string) (ja4.Type, error) {
 		names = append(names, t.String())
 	}
 	names = slices.Insert(names, len(names)-1, "ja4_ro")
-	names = append(names, "none")
+	names = append(names, more...)
 	return 0, fmt.Errorf("%q is not one of %s%s", name, strings.Join(names, ","), didYouMean(name, names))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/internal/output"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
+	"github.com/whorl-net/whorl/service"
 )
 
 // watchCmd follows the feed.
@@ -91,6 +92,11 @@ func (cmd *watchCmd) Run(ctx context.Context, c *console) error {
 	ctx, cancel := cmd.untilThen(ctx, c, req, f)
 	defer cancel()
 	err = f.follow(ctx, cl, req)
+	if client.Reason(err) == service.ReasonBadCursor && keeper.kept != "" {
+		err = failf(exitUsage, "cursor file %s: %s is not a cursor of this feed, which ends at another", keeper.path, keeper.kept).hint(
+			"it is of another collector, or of this one before its data directory was put back",
+			"remove the file to start anew")
+	}
 	return f.end(err, text)
 }
 

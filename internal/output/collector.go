@@ -81,7 +81,7 @@ func span(d *durationpb.Duration) string {
 	if d == nil {
 		return ""
 	}
-	return d.AsDuration().Round(time.Millisecond).String()
+	return Duration(d.AsDuration().Round(time.Millisecond))
 }
 
 // Fact is one line of a status.

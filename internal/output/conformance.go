@@ -21,6 +21,11 @@ func Conformances() Kind[Conformance] {
 				return StyleBad
 			}},
 		},
+		CSV: []Column[Conformance]{
+			{Name: "type", Cell: func(c Conformance) string { return c.Type }},
+			{Name: "vectors", Cell: func(c Conformance) string { return strconv.Itoa(c.Vectors) }},
+			{Name: "passed", Cell: func(c Conformance) string { return strconv.Itoa(c.Passed) }},
+		},
 		Schema: fieldList("type", "vectors", "passed"),
 		JSON: func(dst []byte, c Conformance, sel *Selection) []byte {
 			dst = append(dst, '{')

@@ -53,6 +53,7 @@ func connectionColumns() []Column[*whorlv1.Connection] {
 		{Name: "SRC", Cell: func(c *whorlv1.Connection) string { return endpoint(c.GetSrcIp(), c.GetSrcPort()) }},
 		{Name: "DST", Cell: func(c *whorlv1.Connection) string { return endpoint(c.GetDstIp(), c.GetDstPort()) }},
 		{Name: "PROTO", Cell: (*whorlv1.Connection).GetProtocol},
+		{Name: "TYPE", Cell: func(c *whorlv1.Connection) string { return c.GetPrimaryFingerprint().GetType() }},
 		{Name: "FINGERPRINT", Cell: func(c *whorlv1.Connection) string { return c.GetPrimaryFingerprint().GetValue() }},
 		{Name: "APP", Cell: (*whorlv1.Connection).GetIdentifiedApp, Style: appStyle},
 		{Name: "FLAGS", Cell: flags, Style: flagStyle},

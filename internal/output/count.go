@@ -43,7 +43,7 @@ type Group struct {
 func Groups(by []string) Kind[Group] {
 	columns := make([]Column[Group], 0, len(by)+3)
 	for i, name := range by {
-		columns = append(columns, Column[Group]{Name: strings.ToUpper(name), Cell: func(g Group) string { return groupKey(g, i) }})
+		columns = append(columns, Column[Group]{Name: strings.ToUpper(name), Cell: func(g Group) string { return groupKey(g, by, i) }})
 	}
 	amount := func(show func(uint64) string, get func(*whorlv1.Group) uint64) func(Group) string {
 		return func(g Group) string {
@@ -86,14 +86,23 @@ func keyAt(g Group, i int) string {
 	return ""
 }
 
-func groupKey(g Group, i int) string {
+// nothingOf is what a table shows for a group without a value. An application
+// is there, known or not; the others may be missing.
+func nothingOf(field string) string {
+	if field == "app" || field == "identified_app" {
+		return "(unknown)"
+	}
+	return "(none)"
+}
+
+func groupKey(g Group, by []string, i int) string {
 	switch key := keyAt(g, i); {
 	case g.Others > 0 && i == 0:
 		return "(" + Plural(g.Others, "more group") + ")"
 	case g.Others > 0:
 		return ""
 	case key == "":
-		return "(unknown)"
+		return nothingOf(by[i])
 	default:
 		return key
 	}

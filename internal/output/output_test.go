@@ -372,3 +372,26 @@ func TestWatchTableIsAligned(t *testing.T) {
 		}
 	}
 }
+
+// Durations have no zeros behind them.
+func TestDurationIsShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		5 * time.Minute: "5m", 24 * time.Hour: "24h", 90 * time.Minute: "1h30m", 10 * time.Second: "10s", 0: "0s",
+		time.Hour + 5*time.Second: "1h0m5s", 100 * time.Minute: "1h40m", 1500 * time.Millisecond: "1.5s",
+	} {
+		if got := Duration(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+}
+
+// A group without a value is unknown where there must be one, and none where
+// there may be.
+func TestGroupsWithoutAValue(t *testing.T) {
+	for field, want := range map[string]string{"app": "(unknown)", "rule": "(none)", "ja4": "(none)", "sni": "(none)"} {
+		row := Group{Group: &whorlv1.Group{Key: []string{""}, Connections: 1}}
+		if got := shown(t, Groups([]string{field}), Options{Format: Compact}, row); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, want %q first", field, got, want)
+		}
+	}
+}

@@ -70,7 +70,19 @@ func Elapsed(d time.Duration) string {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
-	return d.Round(time.Second).String()
+	return Duration(d.Round(time.Second))
+}
+
+// Duration shows d without the zeros behind it: "5m", not "5m0s".
+func Duration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // clean makes text of an outsider harmless on a terminal and in a line:
