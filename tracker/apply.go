@@ -225,10 +225,13 @@ func (w *worker) touch(j *job, list []uint16) {
 		sum += uint32(b.lanes[0])
 	}
 	for i, at := range list {
-		f := &flows[at]
-		f.hot, f.slot = nil, buckets[i%touchBlock].candidate(f.hash)
+		f, b := &flows[at], buckets[i%touchBlock]
+		f.hot, f.slot = nil, b.candidate(f.hash)
 		if f.slot != 0 {
 			f.hot = shards[f.shard].hot(f.slot)
+		} else if b.over() > 0 { // perhaps it is in the next one
+			index := shards[f.shard].index
+			sum += uint32(index[index.next(index.home(f.hash))].lanes[0])
 		}
 	}
 	for _, at := range list {
@@ -270,6 +273,12 @@ func (w *worker) touchVictims() {
 		return
 	}
 	w.unknown = 0
+	var sum uint32
+	for _, s := range w.shards {
+		if n := s.live + s.unknown - s.maxLive; s.unknown > 0 && n > 0 {
+			sum += s.touchOldest(min(n, applyBlock))
+		}
+	}
 	var buckets [applyBlock]*bucket
 	found := 0
 	for _, s := range w.shards {
@@ -278,7 +287,6 @@ func (w *worker) touchVictims() {
 		}
 		s.unknown = 0
 	}
-	var sum uint32
 	for _, b := range buckets[:found] {
 		sum += uint32(b.lanes[0])
 	}

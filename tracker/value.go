@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"hash/maphash"
+	"math/bits"
 	"strings"
 )
 
@@ -11,18 +12,22 @@ import (
 // nameType of a server name. A value is known by the number of its header cell:
 // x holds hash<<32 | references, y first text cell<<32 | its place in prints (0:
 // none), a the length, typ the kind, next the chain of its hash bucket. The table
-// of buckets is made with the first value, at its full size: one bucket per
-// valueLoad cells of the slab.
+// of buckets grows with the values, one bucket for two of them, to one bucket per
+// valueLoad cells of the slab; it does not shrink.
 type values struct {
 	cells  *cellSlab
 	seed   maphash.Seed
 	heads  []uint32
+	n      int // values
 	prints printIndex
 }
 
 // valueLoad is how many cells there are to a bucket: even the shortest values
 // take two, so a full slab has chains of sixteen at most on average.
 const valueLoad = 32
+
+// minHeads is how many buckets the table begins with; a power of 2.
+const minHeads = 16
 
 // valueCells returns how many cells a value of n bytes takes.
 func valueCells(n int) int { return 1 + (n+cellText-1)/cellText }
@@ -33,7 +38,40 @@ func (v *values) hash(kind uint8, s string) uint32 {
 }
 
 func (v *values) bucket(hash uint32) *uint32 {
-	return &v.heads[uint64(hash)*uint64(len(v.heads))>>32]
+	return &v.heads[v.place(hash)]
+}
+
+// place returns the number of a hash's bucket: as many of its bits as the greatest
+// number of a bucket has, or one less if there is no such bucket yet. The lowest
+// bit of a hash is always set and says nothing.
+func (v *values) place(hash uint32) uint32 {
+	n := uint32(len(v.heads))
+	mask := uint32(1)<<bits.Len32(n-1) - 1
+	if at := hash >> 1 & mask; at < n {
+		return at
+	}
+	return hash >> 1 & (mask >> 1)
+}
+
+// split adds a bucket and moves there what belongs there, all from one other
+// bucket: the table grows by as little at a time as the values do.
+func (v *values) split() {
+	n := uint32(len(v.heads))
+	from := n - 1<<(bits.Len32(n)-1)
+	v.heads = append(v.heads, 0)
+	id := v.heads[from]
+	ends := [2]*uint32{&v.heads[from], &v.heads[n]}
+	for id != 0 {
+		c := v.cells.at(id)
+		side := 0
+		if v.place(uint32(c.x>>32)) == n {
+			side = 1
+		}
+		*ends[side] = id
+		ends[side] = &c.next
+		id = c.next
+	}
+	*ends[0], *ends[1] = 0, 0
 }
 
 // find returns the value of a kind that is equal to s, 0 if there is none.
@@ -69,7 +107,10 @@ func (v *values) equal(first uint32, s string) bool {
 // no reference yet. The caller has asked for room of valueCells(len(s)).
 func (v *values) add(kind uint8, s string, hash uint32) uint32 {
 	if v.heads == nil {
-		v.heads = make([]uint32, max(16, v.cells.max/valueLoad))
+		v.heads = make([]uint32, minHeads)
+	}
+	if v.n++; v.n > 2*len(v.heads) && len(v.heads) < v.cells.max/valueLoad {
+		v.split()
 	}
 	id, h := v.cells.alloc()
 	var first uint32
@@ -116,6 +157,7 @@ func (v *values) drop(id uint32) {
 		p = &v.cells.at(*p).next
 	}
 	*p = c.next
+	v.n--
 	if isPrint(c.typ) {
 		v.prints.drop(c.typ, uint32(c.y))
 	}
@@ -168,4 +210,4 @@ func (v *values) writeTo(b *strings.Builder, id uint32) {
 }
 
 // bytes returns what the tables take; the texts are in cells.
-func (v *values) bytes() int { return 4*len(v.heads) + v.prints.bytes() }
+func (v *values) bytes() int { return 4*cap(v.heads) + v.prints.bytes() }

@@ -245,3 +245,43 @@ func write(t *testing.T, path, content string) {
 		t.Fatal(err)
 	}
 }
+
+// A start that came to nothing leaves nothing: neither the directory it made nor
+// anything in one that was empty. What an earlier start made stays.
+func TestDiscardedDirectoryIsGone(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		prepare       func(t *testing.T, path string)
+		stays, filled bool
+	}{
+		{"new", func(*testing.T, string) {}, false, false},
+		{"empty before", func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, true, false},
+		{"used before", func(t *testing.T, path string) { open(t, path, 4).Close() }, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "data")
+			c.prepare(t, path)
+			d := open(t, path, 4)
+			if err := os.WriteFile(filepath.Join(d.JetStream(), "message"), []byte("m"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.SaveSettings([]byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Discard(); err != nil {
+				t.Fatal(err)
+			}
+			entries, err := os.ReadDir(path)
+			if (err == nil) != c.stays || (len(entries) > 0) != c.filled {
+				t.Errorf("it holds %v, %v", entries, err)
+			}
+			if err := d.Discard(); err != nil {
+				t.Errorf("again: %v", err)
+			}
+		})
+	}
+}

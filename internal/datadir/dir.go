@@ -28,12 +28,12 @@ type Dir struct {
 	path string
 	meta Meta
 	lock *os.File
-	// created says that Open made it.
-	created bool
+	// created says that Open made what is in it, madeDir also the directory.
+	created, madeDir bool
 }
 
 // DefaultShards is the number of shards of a directory that is made with 0.
-const DefaultShards = 64
+const DefaultShards = 16
 
 // Open opens the data directory at path, and makes it when there is nothing or
 // an empty directory. shards is the number of shards wanted; 0 takes what the
@@ -45,6 +45,7 @@ func Open(path string, shards int) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	_, missing := os.Lstat(path)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, explain(path, err)
 	}
@@ -55,9 +56,10 @@ func Open(path string, shards int) (*Dir, error) {
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	d := &Dir{path: path, lock: lock}
+	d := &Dir{path: path, lock: lock, madeDir: errors.Is(missing, fs.ErrNotExist)}
 	if err := d.load(shards); err != nil {
-		lock.Close()
+		// What is left then is ours, and the next start takes it for that.
+		_ = d.Discard()
 		return nil, explain(path, err)
 	}
 	return d, nil
@@ -147,6 +149,27 @@ func (d *Dir) SaveSettings(data []byte) error {
 	}
 	if err := writeSmall(filepath.Join(d.path, settingsName), data); err != nil {
 		return explain(d.path, err)
+	}
+	return nil
+}
+
+// Discard closes a directory that Open made and removes what is in it, and itself
+// if it was not there before: a start that failed leaves nothing behind. A
+// directory that was there before is only closed.
+func (d *Dir) Discard() error {
+	if d.lock == nil || !d.created {
+		return d.Close()
+	}
+	var errs []error
+	for _, name := range []string{jetStreamName, checkpointsName, settingsName, settingsName + tempSuffix, metaName, metaName + tempSuffix, lockName} {
+		errs = append(errs, os.RemoveAll(filepath.Join(d.path, name)))
+	}
+	errs = append(errs, d.Close())
+	if d.madeDir {
+		errs = append(errs, os.Remove(d.path))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove what a start left behind: %w", err)
 	}
 	return nil
 }
