@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -111,8 +110,8 @@ func (s *stream) answer(ctx context.Context, resp *whorlv1.IngestResponse) error
 
 // append admits b: it has its place in the log when append returns, and once it
 // is safe there it will be applied whatever becomes of the stream. encoded is b
-// as it came, nil when b was made or changed here; it is copied. n is how many
-// bytes count against the window.
+// as it came, nil when b was made or changed here; nothing of it is kept. n is how
+// many bytes count against the window.
 func (in *ingestService) append(ctx context.Context, s *stream, b *flow.Batch, encoded []byte, n int) error {
 	before := s.admitted
 	_, last := sequences(b)
@@ -122,7 +121,8 @@ func (in *ingestService) append(ctx context.Context, s *stream, b *flow.Batch, e
 	}
 	var durable func(error)
 	if in.durable {
-		if record.Data = bytes.Clone(encoded); encoded == nil {
+		// The log copies what it keeps, so encoded may lie in the stream's memory.
+		if record.Data = encoded; encoded == nil {
 			record.Data = wire.AppendBatch(nil, b)
 		}
 		durable = func(err error) {

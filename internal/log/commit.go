@@ -121,18 +121,19 @@ func (w *writer) take() (size int64) {
 	clear(w.records)
 	w.records = w.records[:0]
 	offset := l.tailFirstLocked()
-	body := int64(0)
+	body, raw := int64(0), int64(0)
 	for i := range l.waiting {
 		s := &l.waiting[i]
 		if s.first <= l.grouped {
 			continue
 		}
 		submitted := l.tail[s.first-offset : s.last-offset+1]
-		more := bodyBytes(submitted)
-		if body+more > maxBody && len(w.records) > 0 {
+		more, moreRaw := bodyBytes(submitted), rawBytes(submitted)
+		if (body+more > maxBody || raw+moreRaw > maxRaw) && len(w.records) > 0 {
 			break
 		}
 		body += more
+		raw += moreRaw
 		w.records = append(w.records, submitted...)
 		for k := range submitted {
 			size += submitted[k].size
@@ -173,6 +174,7 @@ func (w *writer) group(ctx context.Context) bool {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.unpackLocked(w.records)
 	l.safe = last
 	l.unwritten -= size
 	l.where.add(place{first: first, last: last, from: number, to: number, bytes: int64(len(data)) + messageOverhead})

@@ -101,7 +101,12 @@ func FuzzDecodeGroup(f *testing.F) {
 	var e groupEncoder
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for _, n := range []int{1, 3, 20} {
-		group, _ := e.encode(someRecords(rnd, 1, n))
+		records := someRecords(rnd, 1, n)
+		group, _ := e.encode(records)
+		f.Add(bytes.Clone(group))
+		withBatches(rnd, records)
+		new(Stored).pack(records)
+		group, _ = e.encode(records)
 		f.Add(bytes.Clone(group))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {

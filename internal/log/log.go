@@ -84,8 +84,9 @@ type Record struct {
 	Kind    Kind
 	Session Session
 	// Data is the encoded batch or request, empty where the kind has none. Once
-	// appended nobody changes it. A log that is not Durable does without the
-	// Data of a batch that has its Batch.
+	// appended nobody changes it, but for that of a record with its Batch: the log
+	// copies it if it needs it, and may hand the record on without. A log that is
+	// not Durable does without the Data of a batch that has its Batch.
 	Data []byte
 	// Batch is Data, decoded, for whoever applies it. It is handed on once: a
 	// record that is read again, or comes back from a disk, has nil here.
@@ -95,6 +96,8 @@ type Record struct {
 	Note any
 
 	size int64 // Bytes at the append: who was given Batch may change it since
+	// packed is Data, compressed, on its way to the disk. Data is nil then.
+	packed *packed
 }
 
 // recordOverhead stands for what a record costs beside Data and Batch.
@@ -140,7 +143,8 @@ type Log interface {
 	// Submit adds records one behind the other, all or none, and returns the
 	// position of the last as soon as their order is settled. It sets Position
 	// and LogTime in records. The log owns what the records refer to from then
-	// on, also when Submit fails; the slice itself stays the caller's.
+	// on, also when Submit fails; the slice itself stays the caller's, and so does
+	// the memory of Data in a record that has its Batch.
 	//
 	// When Submit returned nil, done is called once: with nil when all of them
 	// are as safe as this log makes them, before the Reader hands out the last

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -64,6 +65,11 @@ func (m *Memory) Submit(ctx context.Context, done func(error), records ...Record
 	}
 	if size > m.maxBytes {
 		return 0, fmt.Errorf("append %d bytes to a log of %d: %w", size, m.maxBytes, ErrTooLarge)
+	}
+	for i := range records {
+		if r := &records[i]; r.Batch != nil {
+			r.Data = bytes.Clone(r.Data)
+		}
 	}
 	waited := false
 	for {

@@ -67,7 +67,8 @@ type Config struct {
 // before, and after the second try Submit refuses more.
 type Stored struct {
 	messages Messages
-	memory   int64 // bound of tailBytes
+	memory   int64     // bound of tailBytes
+	free     sync.Pool // of *packed that were written
 	ended    chan struct{}
 	stop     context.CancelCauseFunc // ends calls of messages
 	kick     chan struct{}           // capacity 1: the writer has something to look at
@@ -193,6 +194,7 @@ func (l *Stored) Submit(ctx context.Context, done func(error), records ...Record
 	if err != nil {
 		return 0, err
 	}
+	l.pack(records)
 	body := bodyBytes(records)
 	if most := min(l.memory, l.maxDisk); size > most || body > maxBody {
 		return 0, fmt.Errorf("append %d bytes to a log of %d: %w", size, most, ErrTooLarge)
@@ -212,11 +214,11 @@ func (l *Stored) Submit(ctx context.Context, done func(error), records ...Record
 	}
 }
 
-// bodyBytes is the most that records take in a group before compression.
+// bodyBytes is the most that records take in the body of a group.
 func bodyBytes(records []Record) (bytes int64) {
 	for i := range records {
 		r := &records[i]
-		bytes += int64(recordFraming + sessionFraming + len(r.Session.Probe) + len(r.Session.Network) + len(r.Data))
+		bytes += int64(recordFraming + sessionFraming + len(r.Session.Probe) + len(r.Session.Network) + r.storedLen())
 	}
 	return bytes
 }
