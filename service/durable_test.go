@@ -584,3 +584,31 @@ func TestDataDirectoryIsRefused(t *testing.T) {
 		t.Errorf("other shards: %v", err)
 	}
 }
+
+// A start that fails before anybody is served leaves no data directory behind.
+func TestFailedStartLeavesNoDirectory(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for name, spoil := range map[string]func(cfg *Config){
+		"address taken": func(cfg *Config) { cfg.Listen = []string{taken.Addr().String()} },
+		"no rules":      func(cfg *Config) { cfg.Knowledge.Rules = []string{"/nonexistent"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := durable(filepath.Join(t.TempDir(), "data"))
+			spoil(&cfg)
+			c, err := New(cfg)
+			if err == nil {
+				err = c.Run(t.Context())
+			}
+			if err == nil {
+				t.Fatal("it started")
+			}
+			if _, err := os.Stat(cfg.DataDir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the data directory: %v", err)
+			}
+		})
+	}
+}

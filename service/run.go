@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/whorl-net/whorl/internal/jet"
 	"github.com/whorl-net/whorl/internal/log"
 	"github.com/whorl-net/whorl/internal/rpc"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
@@ -79,6 +80,17 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	s.ticksEnded = c.parts.start("serve", func() error { return c.serve(tickCtx, began) })
 	s.checkpointsEnded = c.parts.start("checkpoints", func() error { return c.checkpoints(checkpointCtx) })
+
+	if c.storage.engine != nil {
+		c.parts.start("storage", func() error {
+			select {
+			case <-c.storage.engine.Hung():
+				return fmt.Errorf("%w: it is left to the next start", jet.ErrHung)
+			case <-inside.Done():
+				return nil
+			}
+		})
+	}
 
 	var failure error
 	select {

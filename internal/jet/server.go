@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -27,6 +28,8 @@ const (
 	startWithin = 2 * time.Minute
 	// mendEvery is the least time between two restarts of the engine.
 	mendEvery = time.Second
+	// stopWithin bounds the end of an engine that hangs.
+	stopWithin = 5 * time.Second
 	// allStores and allMemory bound all streams together. Streams bound
 	// themselves; the engine must not add limits of its own.
 	allStores = 1 << 50
@@ -44,6 +47,9 @@ var (
 	// ErrConflict: the stream is not as this process left it. Somebody else
 	// writes to it, or it lost what it had acknowledged.
 	ErrConflict = errors.New("jetstream: stream is not as it was left")
+	// ErrHung: the engine does not answer. What it waits for may come, such as a
+	// disk; see Server.Hung.
+	ErrHung = errors.New("jetstream does not answer")
 )
 
 // Config says where a Server keeps its files.
@@ -61,7 +67,9 @@ type Config struct {
 // Server is an embedded JetStream server. Make one with Start. All methods are
 // safe for concurrent use.
 type Server struct {
-	cfg Config
+	cfg     Config
+	hung    chan struct{} // closed when an engine hangs that has nothing to wait for
+	looking atomic.Bool   // somebody finds out whether that is so, or has
 
 	mu      sync.Mutex // guards all below; held during a restart
 	live    *engine    // nil while the restart of a broken one does not succeed
@@ -76,6 +84,7 @@ type engine struct {
 	server *server.Server
 	conn   *nats.Conn
 	js     jetstream.JetStream
+	pulse  pulse
 }
 
 // Start starts a server and returns when its streams are recovered. Its
@@ -90,7 +99,7 @@ func Start(cfg Config) (*Server, error) {
 	if err := writable(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("start jetstream: %w", err)
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, hung: make(chan struct{})}
 	var err error
 	if s.live, err = s.startEngine(); err != nil {
 		return nil, err
@@ -109,15 +118,17 @@ func (s *Server) startEngine() (_ *engine, err error) {
 	if e.server, err = server.NewServer(opts); err != nil {
 		return nil, fmt.Errorf("start jetstream in %s: %w", s.cfg.Dir, err)
 	}
-	e.server.SetLoggerV2(&serverLog{s.cfg.Logger}, false, false, false)
+	said := &serverLog{logger: s.cfg.Logger}
+	e.server.SetLoggerV2(said, false, false, false)
 	defer func() {
 		if err != nil {
 			e.stop()
 		}
 	}()
 	e.server.Start()
-	if !e.server.ReadyForConnections(startWithin) || !e.server.JetStreamEnabled() {
-		return nil, fmt.Errorf("start jetstream in %s: it is not ready; its messages are in the log", s.cfg.Dir)
+	// A server that cannot use its directory returns, and is never ready.
+	if said.fatal.Load() || !e.server.ReadyForConnections(startWithin) || !e.server.JetStreamEnabled() {
+		return nil, fmt.Errorf("start jetstream in %s: %w", s.cfg.Dir, said.why(errors.New("it is not ready")))
 	}
 	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.Name("whorl"), nats.NoReconnect(),
 		nats.CustomInboxPrefix("_whorl"))
@@ -130,23 +141,26 @@ func (s *Server) startEngine() (_ *engine, err error) {
 	return e, nil
 }
 
+// stop ends the engine. One that hangs is left behind after stopWithin: it ends
+// with the process.
 func (e *engine) stop() {
 	if e.conn != nil {
 		e.conn.Close()
 	}
-	e.server.Shutdown()
-	e.server.WaitForShutdown()
-}
-
-// healthy says why e cannot write, nil when it can.
-func (e *engine) healthy() error {
-	if !e.server.JetStreamEnabled() {
-		return errors.New("jetstream shut itself down")
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		e.server.Shutdown()
+		e.server.WaitForShutdown()
+	}()
+	var late <-chan time.Time
+	if e.pulse.since() > 0 {
+		late = time.After(stopWithin)
 	}
-	if h := e.server.Healthz(&server.HealthzOptions{}); h.Error != "" {
-		return errors.New(h.Error)
+	select {
+	case <-stopped:
+	case <-late:
 	}
-	return nil
 }
 
 // engine returns the one that lives, and restarts it if it is down and the disk
@@ -177,6 +191,11 @@ func (s *Server) mend(old *engine, err error) bool {
 	}
 	if s.live != old {
 		return s.live != nil // somebody did already
+	}
+	if errors.Is(err, ErrHung) {
+		s.broken = err
+		s.lookAtDisk(old)
+		return false // it cannot be ended, and another must not be started beside it
 	}
 	s.broken, s.doubted = err, true
 	s.restartLocked()
@@ -214,8 +233,15 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
-	if s.live != nil && s.live.healthy() != nil {
-		s.doubted = true
+	if s.live != nil {
+		switch err := s.live.healthy(); {
+		case errors.Is(err, ErrHung):
+			s.live.stop()
+			s.live = nil
+			return // it has the files
+		case err != nil:
+			s.doubted = true
+		}
 	}
 	s.endLocked()
 }

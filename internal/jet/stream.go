@@ -108,7 +108,8 @@ func (s *Server) Open(ctx context.Context, cfg StreamConfig) (*Stream, error) {
 	}
 	h, err := e.js.CreateOrUpdateStream(ctx, want)
 	if err != nil {
-		return nil, fmt.Errorf("open stream %s: %w", cfg.Name, err)
+		// The engine does not say why; a disk that takes nothing is most likely.
+		return nil, fmt.Errorf("open stream %s in %s: %w", cfg.Name, s.cfg.Dir, errors.Join(err, writable(s.cfg.Dir)))
 	}
 	// A process that was killed may have left what it wrote to the page cache alone;
 	// from now on it counts as stored.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -68,11 +69,14 @@ func build(tags string) (string, error) {
 // collector is a whorl collector that can be killed and started again at the
 // same address.
 type collector struct {
-	t    testing.TB
-	addr string
-	args []string
-	bin  string
-	bug  string // planted, empty for none
+	t     testing.TB
+	addr  string
+	args  []string
+	bin   string
+	bug   string // planted, empty for none
+	quiet bool   // what it said is told by others
+	// guard starts the process instead of exec.Cmd.Start, if it is set.
+	guard func(cmd *exec.Cmd) error
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -107,11 +111,14 @@ var quick = []string{
 	"--idle-timeout-udp-one-way=3s", "--idle-timeout-udp=3s", "--idle-timeout-other=3s",
 }
 
+var givenAddrs atomic.Int64
+
 // freeAddr is an address of loopback nobody listens on. It lies below the ports
 // that the system gives to whoever dials, so nobody takes it in a restart.
+// Each call in a process gives another one.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	for port := 21000 + os.Getpid()%4000; port < 32000; port++ {
+	for port := 21000 + os.Getpid()%4000 + int(givenAddrs.Add(1)); port < 32000; port++ {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			l.Close()
@@ -139,7 +146,7 @@ func newCollector(t testing.TB, dir string, args ...string) *collector {
 	}
 	t.Cleanup(func() {
 		c.kill()
-		if t.Failed() {
+		if t.Failed() && !c.quiet {
 			t.Logf("the collector said:\n%s", c.log.tail())
 		}
 	})
@@ -161,7 +168,11 @@ func (c *collector) begin() {
 	c.cmd = exec.Command(c.bin, c.args...)
 	c.cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "TZ=UTC", "WHORL_PLANTED=" + c.bug}
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
-	if err := c.cmd.Start(); err != nil {
+	launch := c.cmd.Start
+	if c.guard != nil {
+		launch = func() error { return c.guard(c.cmd) }
+	}
+	if err := launch(); err != nil {
 		c.t.Fatal(err)
 	}
 	cmd, done := c.cmd, make(chan struct{})

@@ -55,7 +55,7 @@ func newDisk(t testing.TB, mib int64) *disk {
 
 // mount mounts it; what is not synced stays in memory for minutes.
 func (d *disk) mount() error {
-	out, err := exec.Command("mount", "-o", "loop,commit=300", d.image, d.dir).CombinedOutput()
+	out, err := exec.Command("mount", "-o", "loop,commit=300,errors=remount-ro", d.image, d.dir).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mount: %w %s", err, out)
 	}
