@@ -185,7 +185,7 @@ func (r *HTTPRest) Skip(n uint64) bool {
 	default:
 		return false
 	}
-	if n > left {
+	if n >= left {
 		return false
 	}
 	r.left -= n

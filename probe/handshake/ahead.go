@@ -27,10 +27,8 @@ func (g *Engine) Find(p *decode.Packet, a *Ahead) {
 // returns says nothing: it is there so that the compiler cannot leave the
 // reading out.
 func (g *Engine) Touch(all []Ahead) (nothing uint32) {
-	t := g.table
 	for i := range all {
-		h := all[i].hash
-		nothing |= t.segment(h).entries[uint32(h)&segmentMask].seen
+		nothing |= g.table.touch(all[i].hash)
 	}
 	return nothing
 }

@@ -103,8 +103,8 @@ func BenchmarkConnections(b *testing.B) {
 // rests. Must stay at 0 allocs/op.
 func BenchmarkBody(b *testing.B) {
 	for name, head := range map[string]string{
-		"http1": "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n",
-		"http2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x01\x01\x04\x00\x00\x00\x01\x83",
+		"http1":                         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n",
+		"http2, a frame in each packet": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x01\x01\x04\x00\x00\x00\x01\x83",
 	} {
 		b.Run(name, func(b *testing.B) {
 			c := newConversation().open().text(client, head)

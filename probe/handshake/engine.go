@@ -32,7 +32,7 @@ type Config struct {
 	Types ja4.TypeSet
 	// MaxFlows bounds the conversations known at once; 0 means
 	// DefaultMaxFlows. Beyond it the one that matters least of a few is
-	// forgotten. A flow costs 64 bytes, and the table is at least 3/8 full. One
+	// forgotten. A flow costs 64 bytes, and the table is at least 7/16 full. One
 	// that may still yield something costs 60 bytes more while it holds no bytes
 	// of its connection (HTTP between requests), 36 until its distances are
 	// measured, and what HTTP/2 remembers of header fields: some two bytes for

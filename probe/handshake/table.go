@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
+	"sync"
 
 	"github.com/whorl-net/whorl/flow"
 )
@@ -127,19 +128,60 @@ func (e *entry) twoWay() bool { return e.flags&(flagSent0|flagSent1) == flagSent
 const (
 	segmentEntries = 2048
 	segmentMask    = segmentEntries - 1
-	segmentFull    = segmentEntries * 3 / 4
+	segmentFull    = segmentEntries * 7 / 8
 )
 
+// A segment holds entries where their hash says, or behind that. Of each it has
+// a byte of the hash, the tag, so that a flow that is not there, as all are in a
+// flood, costs a look at tags and not at one entry after the other.
 type segment struct {
 	// entries are apart, so that a segment is a whole number of pages.
 	entries *[segmentEntries]entry
 	live    int
 	depth   uint8 // bits of the hash that all its entries share
 	hand    uint32
+	// tags are 0 where entries are free. The first ones are there again at the
+	// end, for who reads eight at once.
+	tags [segmentEntries + tagsAtOnce]uint8
 }
+
+const (
+	tagsAtOnce = 8
+	lowBits    = 0x0101010101010101
+	highBits   = 0x8080808080808080
+)
+
+// tagOf returns the tag of an entry: 1 to 255, of bits of the hash that choose
+// neither segment nor place.
+func tagOf(h uint64) uint8 { return max(uint8(h>>24), 1) }
+
+// zeroBytes returns the high bit of each byte of w that is 0, and maybe of some
+// above the lowest such.
+func zeroBytes(w uint64) uint64 { return (w - lowBits) &^ w & highBits }
 
 func newSegment(depth uint8) *segment {
 	return &segment{entries: new([segmentEntries]entry), depth: depth}
+}
+
+// tagsFrom returns eight tags from place i on, the first in the lowest byte.
+func (s *segment) tagsFrom(i uint32) uint64 {
+	return binary.LittleEndian.Uint64(s.tags[i : i+tagsAtOnce])
+}
+
+func (s *segment) setTag(i uint32, tag uint8) {
+	s.tags[i] = tag
+	if i < tagsAtOnce {
+		s.tags[segmentEntries+i] = tag
+	}
+}
+
+// room returns the first free place for an entry of hash h.
+func (s *segment) room(h uint64) uint32 {
+	for i := uint32(h) & segmentMask; ; i = (i + tagsAtOnce) & segmentMask {
+		if free := zeroBytes(s.tagsFrom(i)); free != 0 {
+			return (i + uint32(bits.TrailingZeros64(free))/8) & segmentMask
+		}
+	}
 }
 
 // A table finds entries by key. It grows by splitting one segment at a time
@@ -157,6 +199,9 @@ type table struct {
 	live     int
 	max      int
 }
+
+// scratches are for what a segment held before it was split.
+var scratches = sync.Pool{New: func() any { return new([segmentEntries]entry) }}
 
 func newTable(maxFlows int) *table {
 	t := &table{max: maxFlows, dir: make([]*segment, 1), segments: make([]*segment, 1)}
@@ -190,15 +235,32 @@ func (t *table) segment(h uint64) *segment { return t.dir[h>>(64-t.depth)] } // 
 // find returns the entry of k, nil when there is none.
 func (t *table) find(k *key, h uint64) *entry {
 	s := t.segment(h)
-	for i := uint32(h) & segmentMask; ; i = (i + 1) & segmentMask {
-		e := &s.entries[i]
-		if e.flags == 0 {
+	tag := uint64(tagOf(h)) * lowBits
+	for i := uint32(h) & segmentMask; ; i = (i + tagsAtOnce) & segmentMask {
+		tags := s.tagsFrom(i)
+		for same := zeroBytes(tags ^ tag); same != 0; same &= same - 1 {
+			e := &s.entries[(i+uint32(bits.TrailingZeros64(same))/8)&segmentMask]
+			if e.ports == k.ports && e.aLo == k.aLo && e.bLo == k.bLo && e.aHi == k.aHi && e.bHi == k.bHi && e.protocol == k.protocol && e.flags != 0 {
+				return e
+			}
+		}
+		if zeroBytes(tags) != 0 {
 			return nil
 		}
-		if e.ports == k.ports && e.aLo == k.aLo && e.bLo == k.bLo && e.aHi == k.aHi && e.bHi == k.bHi && e.protocol == k.protocol {
-			return e
-		}
 	}
+}
+
+// touch reads the entry that is most likely that of hash h, or where it would
+// be put.
+func (t *table) touch(h uint64) uint32 {
+	s := t.segment(h)
+	i := uint32(h) & segmentMask
+	tags := s.tagsFrom(i)
+	at := zeroBytes(tags ^ uint64(tagOf(h))*lowBits)
+	if at == 0 {
+		at = zeroBytes(tags)
+	}
+	return s.entries[(i+uint32(bits.TrailingZeros64(at))/8)&segmentMask].seen // of 64, when there is neither: 8 further
 }
 
 // full reports whether an entry of hash h needs another to leave first.
@@ -213,10 +275,8 @@ func (t *table) insert(k *key, h uint64) *entry {
 		t.split(h)
 	}
 	s := t.segment(h)
-	i := uint32(h) & segmentMask
-	for s.entries[i].flags != 0 {
-		i = (i + 1) & segmentMask
-	}
+	i := s.room(h)
+	s.setTag(i, tagOf(h))
 	s.live++
 	t.live++
 	e := &s.entries[i]
@@ -236,38 +296,33 @@ func (t *table) split(h uint64) {
 		t.dir = dir
 		t.depth++
 	}
-	low, high := newSegment(old.depth+1), newSegment(old.depth+1)
-	for i := range old.entries {
-		e := &old.entries[i]
+	// What stays is put into the same memory again.
+	scratch := scratches.Get().(*[segmentEntries]entry)
+	defer scratches.Put(scratch)
+	*scratch = *old.entries
+	clear(old.entries[:])
+	*old = segment{entries: old.entries, depth: old.depth + 1}
+	low, high := old, newSegment(old.depth)
+	for i := range scratch {
+		e := &scratch[i]
 		if e.flags == 0 {
 			continue
 		}
 		eh := t.hash(&e.key)
 		s := low
-		if eh>>(63-old.depth)&1 == 1 {
+		if eh>>(64-old.depth)&1 == 1 {
 			s = high
 		}
-		j := uint32(eh) & segmentMask
-		for s.entries[j].flags != 0 {
-			j = (j + 1) & segmentMask
-		}
+		j := s.room(eh)
 		s.entries[j] = *e
+		s.setTag(j, tagOf(eh))
 		s.live++
 	}
-	// The directory entries of old are a run of 2^(depth-old.depth).
-	run := 1 << (t.depth - old.depth)
+	// The directory entries of both are a run of 2^(depth+1-old.depth).
+	run := 1 << (t.depth + 1 - old.depth)
 	first := int(h>>(64-t.depth)) &^ (run - 1)
-	for i := range run {
-		if i < run/2 {
-			t.dir[first+i] = low
-		} else {
-			t.dir[first+i] = high
-		}
-	}
-	for i, s := range t.segments {
-		if s == old {
-			t.segments[i] = low
-		}
+	for i := run / 2; i < run; i++ {
+		t.dir[first+i] = high
 	}
 	t.segments = append(t.segments, high)
 }
@@ -293,10 +348,12 @@ func (t *table) removeAt(s *segment, i uint32) {
 		home := uint32(t.hash(&e.key)) & segmentMask
 		if (j-home)&segmentMask >= (j-i)&segmentMask {
 			s.entries[i] = *e
+			s.setTag(i, s.tags[j])
 			i = j
 		}
 	}
 	s.entries[i] = entry{}
+	s.setTag(i, 0)
 	s.live--
 	t.live--
 }

@@ -45,6 +45,15 @@ func TestTableIsAMap(t *testing.T) {
 		live := 0
 		for _, s := range table.segments {
 			live += s.live
+			for i := range s.entries {
+				e, tag := &s.entries[i], uint8(0)
+				if e.flags != 0 {
+					tag = tagOf(table.hash(&e.key))
+				}
+				if s.tags[i] != tag || i < tagsAtOnce && s.tags[segmentEntries+i] != tag {
+					t.Fatalf("place %d has tag %d, again %d, want %d", i, s.tags[i], s.tags[segmentEntries+i%tagsAtOnce], tag)
+				}
+			}
 		}
 		if live != len(want) {
 			t.Fatalf("%d live in segments, want %d", live, len(want))
