@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -50,6 +51,9 @@ func newClient(addr string, o options) (*Client, error) {
 			return c, nil
 		}))
 	if o.token != nil {
+		if _, err := o.token(); err != nil { // said here, and not by each call
+			return nil, fmt.Errorf("collector %s: %w", addr, err)
+		}
 		opts = append(opts, grpc.WithPerRPCCredentials(bearer{o.token, config != nil}))
 	}
 	// passthrough: names are resolved by the dialer, for each attempt anew.
@@ -265,12 +269,12 @@ const maxTokenBytes = 8 << 10
 func readToken(file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("token file: %w", err)
 	}
 	defer f.Close()
 	buf := make([]byte, maxTokenBytes+1)
 	n, err := f.Read(buf)
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("token file %s: %w", file, err)
 	}
 	token, _, _ := strings.Cut(string(buf[:n]), "\n")

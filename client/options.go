@@ -63,8 +63,9 @@ func WithCertificate(certFile, keyFile string) Option {
 func WithServerName(name string) Option { return func(o *options) { o.tls.ServerName = name } }
 
 // WithTokenFile sends the first line of the file as a bearer token with each
-// call. The file is read for each call, so a new token needs no restart. A token
-// is sent over TLS or to a loopback address only, or with WithInsecure.
+// call. The file is read for each call, so a new token needs no restart; Dial
+// fails when it cannot be read. A token is sent over TLS or to a loopback address
+// only, or with WithInsecure.
 func WithTokenFile(file string) Option {
 	return func(o *options) { o.token = func() (string, error) { return readToken(file) } }
 }

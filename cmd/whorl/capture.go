@@ -55,7 +55,7 @@ func (f *captureFlags) check() error {
 	}
 	switch {
 	case len(f.Interface) == 0 && len(f.Read) == 0:
-		return errors.New("nothing to read: give -i INTERFACE or -r FILE")
+		return f.nothingToRead()
 	case f.BPFFile != "" && len(f.Filter) > 0:
 		return errors.New("both a filter and --bpf-file: give one of them")
 	case f.live() && (f.Speed != 0 || f.Retime || f.Flush):
@@ -76,6 +76,17 @@ func (f *captureFlags) check() error {
 		return err
 	}
 	return bpf.Check(f.words())
+}
+
+// nothingToRead says how to name a source, which may have been named as if it
+// were a filter.
+func (f *captureFlags) nothingToRead() error {
+	for _, word := range f.Filter {
+		if info, err := os.Stat(word); err == nil && !info.IsDir() {
+			return fmt.Errorf("%s is a file, not a filter: give -r %[1]s", word)
+		}
+	}
+	return errors.New("nothing to read: give -i INTERFACE or -r FILE")
 }
 
 func (f *captureFlags) live() bool { return len(f.Interface) > 0 }

@@ -234,15 +234,26 @@ func parse(c *cli, con *console, args []string) (ctx *kong.Context, err error) {
 			ctx, err = nil, errHelped
 		}
 	}()
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
+	args = habits(args)
 	con.command, con.args = commandOf(parser, args), args
 	ctx, err = parser.Parse(args)
 	if err != nil {
 		return nil, explainParse(con, parser, err)
 	}
 	return ctx, nil
+}
+
+// habits are the words that other commands take: help COMMAND and --version.
+func habits(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	case args[0] == "--version":
+		return append([]string{"version"}, args[1:]...)
+	}
+	return args
 }
 
 // commandOf is the name of the sub-command in args, "COMMAND" without one.
@@ -296,13 +307,19 @@ var wordings = []struct {
 	{regexp.MustCompile(`^(\S+): expected (?:a valid \d+ bit )?u?int(?: value)? but got ("[^"]*").*$`), "$1: want a whole number, not $2"},
 	{regexp.MustCompile(`^(\S+): expected duration but got ("[^"]*").*$`), "$1: want a duration such as 10s or 5m, not $2"},
 	{regexp.MustCompile(`^(\S+): expected "<key>=<value>" but got ("[^"]*").*$`), "$1: want K=V, not $2"},
+	{regexp.MustCompile(`^expected "(.*)"$`), "it wants $1"},
+	{regexp.MustCompile(`^<(\S+)> must be one of "(.*)" but got ("[^"]*").*$`), "<$1>: want one of \"$2\", not $3"},
 }
+
+// arguments are words of kong's such as <file>, which we write FILE.
+var arguments = regexp.MustCompile(`<[a-z]+>`)
 
 // reword says a complaint of kong's about a value in our words.
 func reword(text string) string {
 	for _, w := range wordings {
 		if w.kong.MatchString(text) {
-			return w.kong.ReplaceAllString(text, w.ours)
+			text = w.kong.ReplaceAllString(text, w.ours)
+			return arguments.ReplaceAllStringFunc(text, func(word string) string { return strings.ToUpper(strings.Trim(word, "<>")) })
 		}
 	}
 	return text
@@ -311,6 +328,12 @@ func reword(text string) string {
 // unknownFlag says which flag may have been meant, or that a filter was.
 func unknownFlag(con *console, parser *kong.Kong, word string) *failure {
 	f := failf(exitUsage, "%s: there is no flag %s", con.command, word)
+	if con.command == "COMMAND" {
+		return failf(exitUsage, "there is no flag %s before a command", word)
+	}
+	if con.command == "fp" && (word == "-r" || word == "--read") {
+		return f.hint("files need no flag: whorl fp FILE")
+	}
 	for _, cmd := range parser.Model.Children {
 		if cmd.Name != con.command {
 			continue

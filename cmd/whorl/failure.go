@@ -104,6 +104,10 @@ func (c *console) explain(err error) *failure {
 		return failf(exitUsage, "%v", exposed)
 	case errors.Is(err, live.ErrNotPermitted):
 		return c.explainCapability(err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return failf(exitFailed, "%s", strings.TrimSuffix(err.Error(), ": bind: "+syscall.EADDRINUSE.Error())+": the address is in use").hint(
+			hintLine("another here?", "whorl status"),
+			hintLine("or elsewhere:", "--listen 127.0.0.1:PORT, --admin-listen 127.0.0.1:PORT"))
 	case errors.As(err, &sequence):
 		return failf(exitIncomplete, "%v", err)
 	case errors.Is(err, context.DeadlineExceeded):

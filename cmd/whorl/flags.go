@@ -159,7 +159,7 @@ func (s size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
-// moment is a time: RFC 3339, or an age such as 5m.
+// moment is a time: RFC 3339, or an age such as 5m or 7d.
 type moment struct {
 	text string
 	at   time.Time
@@ -173,9 +173,15 @@ func (m *moment) UnmarshalText(text []byte) error {
 		m.age = d
 		return nil
 	}
+	if days, ok := strings.CutSuffix(m.text, "d"); ok { // as in filters
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			m.age = time.Duration(n) * 24 * time.Hour
+			return nil
+		}
+	}
 	t, err := time.Parse(time.RFC3339Nano, m.text)
 	if err != nil {
-		return fmt.Errorf("%q is neither an age such as 5m nor a time such as 2026-11-22T12:00:00Z", text)
+		return fmt.Errorf("%q is neither an age such as 5m or 7d nor a time such as 2026-11-22T12:00:00Z", text)
 	}
 	m.at = t
 	return nil

@@ -22,17 +22,17 @@ import (
 
 // rulesCmd checks rules for anomalies and tries them on captures.
 type rulesCmd struct {
-	Action   string        `arg:"" enum:"check,test" placeholder:"check|test" help:"check reads rules files; test also runs captures through them."`
-	Files    []string      `arg:"" name:"file" placeholder:"FILE" help:"check: rules files. test: one rules file, then captures (pcap or pcapng, also in gzip)."`
+	Action   string        `arg:"" enum:"check,test" placeholder:"check|test" help:"check reads rules files and tables of fingerprints; test also runs captures through them."`
+	Files    []string      `arg:"" name:"file" placeholder:"FILE" help:"check: rules files and tables. test: one rules file, then captures (pcap or pcapng, also in gzip)."`
 	Network  string        `group:"select" default:"default" placeholder:"NAME" help:"test: the network the captures are of (default ${default})."`
-	Apps     []string      `group:"know" placeholder:"FILE" help:"test: tables of fingerprints and their applications, beside those built in."`
-	KnownBad []string      `group:"know" placeholder:"FILE" help:"test: tables of fingerprints that condemn a connection."`
+	Apps     []string      `group:"know" placeholder:"FILE" help:"Tables of fingerprints and their applications, beside those built in."`
+	KnownBad []string      `group:"know" placeholder:"FILE" help:"Tables of fingerprints that condemn a connection."`
 	Learn    time.Duration `group:"know" default:"24h" placeholder:"DURATION" help:"test: for so long, from the first packet on, nothing is new (default ${default}; 0: everything is new once)."`
 	outputFlags
 }
 
 func (*rulesCmd) examples() []string {
-	return []string{"whorl rules check rules.yaml", "whorl rules test rules.yaml yesterday.pcap"}
+	return []string{"whorl rules check rules.yaml known-bad.yaml", "whorl rules test rules.yaml yesterday.pcap"}
 }
 
 func (cmd *rulesCmd) check() error {
@@ -50,10 +50,19 @@ func (cmd *rulesCmd) Run(ctx context.Context, c *console) error {
 	if cmd.Action == "test" {
 		return cmd.test(ctx, c)
 	}
-	rules, err := loadRules(cmd.Files)
+	files, err := sortFiles(cmd.Files)
 	if err != nil {
 		return err
 	}
+	names, err := checkTables(c, files.tables, cmd.Apps, cmd.KnownBad)
+	if err != nil || len(files.rules) == 0 {
+		return err
+	}
+	rules, err := loadRules(files.rules)
+	if err != nil {
+		return err
+	}
+	checkAllowed(c, rules, names)
 	kind := output.RuleList()
 	opts, err := c.options(&cmd.outputFlags, kind.Schema)
 	if err != nil {
@@ -107,6 +116,13 @@ const maxOddities = 100_000
 // test runs captures through a probe, a tracker and an analyst, and shows what
 // the rules raise.
 func (cmd *rulesCmd) test(ctx context.Context, c *console) error {
+	files, err := sortFiles(cmd.Files[:1])
+	if err != nil {
+		return err
+	}
+	if len(files.tables) > 0 {
+		return failf(exitUsage, "%s is a table, not rules: name it with --apps or --known-bad", cmd.Files[0])
+	}
 	rules, err := loadRules(cmd.Files[:1])
 	if err != nil {
 		return err
@@ -115,6 +131,7 @@ func (cmd *rulesCmd) test(ctx context.Context, c *console) error {
 	if err != nil {
 		return failf(exitUsage, "%v", err)
 	}
+	checkAllowed(c, rules, tables.Tables().Names())
 	a, err := analyst.New(analyst.Config{Rules: rules, Learn: cmd.Learn})
 	if err != nil {
 		return err
