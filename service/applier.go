@@ -172,6 +172,11 @@ func (a *applier) applyBatch(ctx context.Context, r *log.Record, t *ticket) erro
 	result.packets, result.bytes = b.Packets()
 	a.acknowledged.Add(result.packets)
 	a.replaying.Add(int64(result.packets))
+	lost := uint64(0)
+	if b.Lost != nil {
+		lost = b.Lost.Packets
+	}
+	_ = lost
 	c := a.begin(r, t, result)
 	done := func() {
 		a.batches.put(b)
@@ -184,6 +189,7 @@ func (a *applier) applyBatch(ctx context.Context, r *log.Record, t *ticket) erro
 		a.counters.batchesInvalid.Add(1)
 		a.acknowledged.Add(-result.packets)
 		a.replaying.Add(-int64(result.packets))
+		a.sessions.count(keyOf(r.Session), -result.packets, 0)
 		*result = applied{}
 		done()
 		return nil
@@ -268,7 +274,7 @@ func flushFilter(data []byte, logTime int64) (*filter.Filter, error) {
 	if err := proto.Unmarshal(data, &req); err != nil {
 		return nil, fmt.Errorf("flush request: %w", err)
 	}
-	f, err := compileFilter(&req, logTime, false)
+	f, err := compileFilter(&req, filter.Source{Now: logTime, Replay: true})
 	if err != nil {
 		return nil, fmt.Errorf("flush request: %w", err)
 	}

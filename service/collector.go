@@ -155,9 +155,9 @@ func (c *Collector) register(batches *batchPool) {
 		log: c.log, registry: c.registry, sessions: c.sessions, names: c.names, counters: &c.counters,
 		batches: batches, notices: c.notices, condition: &c.condition, journal: c.journal, receivers: &c.handlers, applierEnded: c.applierEnded,
 	})
-	whorlv1.RegisterTrackerServiceServer(c.server, newTrackerService(c.tracker, c.journal, &c.counters))
+	whorlv1.RegisterTrackerServiceServer(c.server, newTrackerService(c.tracker, c.journal, c.knowledge, &c.counters))
 	whorlv1.RegisterFeedServiceServer(c.server, &feedService{
-		journal: c.journal, readers: c.readers, counters: &c.counters, notices: c.notices, senders: &c.handlers,
+		journal: c.journal, knowledge: c.knowledge, readers: c.readers, counters: &c.counters, notices: c.notices, senders: &c.handlers,
 	})
 	whorlv1.RegisterStatusServiceServer(c.server, &statusService{c: c, tokens: newTokens(c.journal.Epoch())})
 	c.health = rpc.RegisterHealth(c.server,

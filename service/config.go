@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/whorl-net/whorl/internal/log"
 	"github.com/whorl-net/whorl/internal/rpc"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -92,6 +93,9 @@ type Config struct {
 
 	// keepLog leaves the log untrimmed, so that a test can apply all of it again.
 	keepLog bool
+	// tap stands between the collector and the streams of its log and its feed,
+	// in tests that have publishes fail.
+	tap func(m log.Messages) log.Messages
 }
 
 // Reflection says whether grpc.reflection is served.

@@ -261,6 +261,9 @@ func TestStoppedCollectorGoesOn(t *testing.T) {
 	if got := r.totals().GetPacketsApplied(); got != packetCount+1 {
 		t.Errorf("%d packets applied, want %d", got, packetCount+1)
 	}
+	if got := r.probe("probe-1").GetPacketsApplied(); got != packetCount {
+		t.Errorf("%d packets of the session applied, want %d", got, packetCount)
+	}
 	r.checkIdentities()
 }
 
@@ -365,6 +368,11 @@ func TestCrashesLoseAndDoubleNothing(t *testing.T) {
 				t.Errorf("%d packets applied, want %d", got, packetCount)
 			}
 			r.checkIdentities()
+			p, _ := r.report(helloOf("probe-1", "s1"))
+			if got := r.probe("probe-1").GetPacketsApplied(); got != packetCount {
+				t.Errorf("%d packets of the session applied, want %d", got, packetCount)
+			}
+			_ = p.stream.CloseSend()
 			cut, cutLive, cutFeed := r.totals(), r.all(), r.history()
 			r.end()
 

@@ -20,13 +20,11 @@ type filtered interface {
 	GetExclude() []*whorlv1.ConnectionFilter
 }
 
-// compileFilter compiles the filters of a request. now is what ages are counted
-// from, in Unix nanoseconds; feed allows the word cause. Errors are of type
-// *filter.Error.
-func compileFilter(req filtered, now int64, feed bool) (*filter.Filter, error) {
-	return filter.Compile(filter.Source{
-		Text: req.GetFilter(), Include: req.GetInclude(), Exclude: req.GetExclude(), Now: now, Feed: feed,
-	})
+// compileFilter compiles the filters of a request; src has what is not in it.
+// Errors are of type *filter.Error.
+func compileFilter(req filtered, src filter.Source) (*filter.Filter, error) {
+	src.Text, src.Include, src.Exclude = req.GetFilter(), req.GetInclude(), req.GetExclude()
+	return filter.Compile(src)
 }
 
 // badFilter reports a filter that does not compile: its field, and the column in

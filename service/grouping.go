@@ -112,6 +112,7 @@ var plainGroups = func() map[string]groupField {
 	}
 	name := groupField{
 		value:  func(b []byte, s *tracker.Snapshot) []byte { return append(b, s.ServerName...) },
+		row:    func(b []byte, r *tracker.Row) []byte { return r.ServerName(b) },
 		detail: tracker.Newest,
 	}
 	ssh := groupField{

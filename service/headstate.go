@@ -10,8 +10,9 @@ import (
 	"github.com/whorl-net/whorl/flow"
 )
 
-// headVersion is the version of the head block of a checkpoint.
-const headVersion = 1
+// headVersion is the version of the head block of a checkpoint. Version 1 does not
+// say what was counted of a session.
+const headVersion = 2
 
 // headState is what a checkpoint holds beside the shards: everything that
 // decides what a log record does, as it is between two records. Its lists are
@@ -44,6 +45,8 @@ func (h *headState) append(dst []byte) []byte {
 		text(s.key.network)
 		dst = append(dst, s.key.id[:]...)
 		dst = binary.AppendUvarint(dst, s.last)
+		dst = binary.AppendUvarint(dst, s.packets)
+		dst = binary.AppendUvarint(dst, s.lost)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(h.pushes)))
 	for _, id := range h.pushes {
@@ -81,8 +84,9 @@ const maxCounters = 1024
 // parseHead reads what append wrote. Nothing is allocated that p cannot fill.
 func parseHead(p []byte) (*headState, error) {
 	r := &headReader{rest: p}
-	if v := r.byte(); r.err == nil && v != headVersion {
-		return nil, fmt.Errorf("head has version %d, this program reads %d", v, headVersion)
+	version := r.byte()
+	if r.err == nil && (version == 0 || version > headVersion) {
+		return nil, fmt.Errorf("head has version %d, this program reads 1 to %d", version, headVersion)
 	}
 	h := new(headState)
 	for n := r.count("sessions", maxSessions, 19); n > 0; n-- {
@@ -90,6 +94,9 @@ func parseHead(p []byte) (*headState, error) {
 		s.key.probe, s.key.network = r.text(maxProbeIDLen), r.text(flow.MaxNetworkLen)
 		copy(s.key.id[:], r.bytes(16))
 		s.last = r.number()
+		if version > 1 {
+			s.packets, s.lost = r.number(), r.number()
+		}
 		h.sessions = append(h.sessions, s)
 	}
 	for n := r.count("push keys", maxPushKeys, 16); n > 0; n-- {

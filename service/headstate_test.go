@@ -8,7 +8,7 @@ import (
 func someHead() *headState {
 	return &headState{
 		sessions: []session{
-			{key: sessionKey{probe: "p1", network: "lab", id: [16]byte{1}}, last: 7},
+			{key: sessionKey{probe: "p1", network: "lab", id: [16]byte{1}}, last: 7, packets: 300, lost: 5},
 			{key: sessionKey{probe: "p2", network: "default", id: [16]byte{2}}, last: 1 << 60},
 		},
 		pushes:       [][16]byte{{3}, {4}},
@@ -37,6 +37,21 @@ func TestHeadComesBack(t *testing.T) {
 	data[0]++
 	if _, err := parseHead(data); err == nil {
 		t.Error("of another version: accepted")
+	}
+}
+
+// A head of version 1, without what was counted of a session, is read, too.
+func TestHeadOfVersion1(t *testing.T) {
+	h := &headState{sessions: []session{{key: sessionKey{probe: "p", network: "n"}, last: 7}}, tracker: []byte{}}
+	data := h.append(nil)
+	const counts = 1 + 1 + 2 + 2 + 16 + 1 // behind version, number, names, id and last
+	if data[counts] != 0 || data[counts+1] != 0 {
+		t.Fatalf("%x", data)
+	}
+	data[0] = 1
+	got, err := parseHead(append(data[:counts:counts], data[counts+2:]...))
+	if err != nil || !reflect.DeepEqual(got, h) {
+		t.Errorf("%+v, %v; want %+v", got, err, h)
 	}
 }
 

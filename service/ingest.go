@@ -95,10 +95,11 @@ func (in *ingestService) Ingest(g ingestServerStream) error {
 // applied, and what it started has ended but for goroutines that only the end of
 // the handler can interrupt: the collector waits for those.
 func (in *ingestService) serve(ctx context.Context, s *stream, hello *whorlv1.Hello, inbox *inbox, g ingestServerStream) error {
+	packets, lost := in.sessions.counts(keyOf(s.session))
 	if err := in.resume(ctx, s, hello); err != nil {
 		return err
 	}
-	in.registry.resumed(s)
+	in.registry.resumed(s, packets, lost)
 	welcome := in.welcome(s)
 	in.notices.log(ctx, slog.LevelInfo, "probe connected",
 		slog.String("probe", s.session.Probe), slog.String("network", s.session.Network),

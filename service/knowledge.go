@@ -150,6 +150,18 @@ func (k *knowledge) enrich(s *tracker.Snapshot) {
 	k.analyst.Enrich(s)
 }
 
+// ruleIDs returns the ids of the rules in force, nil if k knows nothing.
+func (k *knowledge) ruleIDs() []string {
+	if k == nil {
+		return nil
+	}
+	var ids []string
+	for _, r := range k.analyst.Rules().All() {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
 // annotate adds what other connections have to do with it: the tracker's
 // Annotate.
 func (k *knowledge) annotate(s *tracker.Snapshot) {

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/whorl-net/whorl/internal/feed"
+	"github.com/whorl-net/whorl/internal/filter"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/tracker"
@@ -114,7 +115,7 @@ type listed interface {
 }
 
 func newLister(ts *trackerService, req listed, now int64, at tracker.Cursor) (*lister, error) {
-	f, err := compileFilter(req, now, false)
+	f, err := compileFilter(req, filter.Source{Now: now, Rules: ts.knowledge.ruleIDs()})
 	if err != nil {
 		return nil, badFilter(err)
 	}

@@ -364,6 +364,10 @@ func TestBadQueriesNameTheField(t *testing.T) {
 	get := func(req *whorlv1.GetRequest) error { _, err := r.tracker.Get(ctx, req); return err }
 	count := func(req *whorlv1.CountRequest) error { _, err := r.tracker.Count(ctx, req); return err }
 	all := func(req *whorlv1.AllRequest) error { _, err := r.tracker.All(ctx, req); return err }
+	flush := func(req *whorlv1.FlushConnectionsRequest) error {
+		_, err := r.status.FlushConnections(ctx, req)
+		return err
+	}
 	for _, tt := range []struct {
 		field, reason string
 		err           error
@@ -380,6 +384,12 @@ func TestBadQueriesNameTheField(t *testing.T) {
 		{"group_by[1]", ReasonBadField, count(&whorlv1.CountRequest{GroupBy: []string{"app", "dst_prt"}})},
 		{"group_by[0]", ReasonBadField, count(&whorlv1.CountRequest{GroupBy: []string{"src_ip/129"}})},
 		{"group_by", ReasonBadField, count(&whorlv1.CountRequest{GroupBy: make([]string, 5)})},
+		{"filter", ReasonBadFilter, count(&whorlv1.CountRequest{Filter: "rule:prt-scan"})},
+		{"filter", ReasonBadFilter, all(&whorlv1.AllRequest{Filter: "ja4:t13d*_02713d6af862"})},
+		{"filter", ReasonBadFilter, flush(&whorlv1.FlushConnectionsRequest{Filter: "app:Chrome"})},
+		{"include[0].is_known_bad", ReasonBadFilter, flush(&whorlv1.FlushConnectionsRequest{
+			Include: []*whorlv1.ConnectionFilter{{IsKnownBad: new(bool)}}, Confirm: true,
+		})},
 		{"limit", ReasonBadField, count(&whorlv1.CountRequest{Limit: 1001})},
 		{"order_by", ReasonBadField, count(&whorlv1.CountRequest{OrderBy: 9})},
 		{"page_size", ReasonBadField, all(&whorlv1.AllRequest{PageSize: 5001})},
@@ -394,5 +404,9 @@ func TestBadQueriesNameTheField(t *testing.T) {
 	err := count(&whorlv1.CountRequest{Filter: "proto:tcp port:443 dprt:80"})
 	if m := errorInfo(err).GetMetadata(); m["column"] != "20" || m["word"] != "dprt" || m["suggestion"] != "dst.port" {
 		t.Errorf("metadata %v: want column 20, word dprt, suggestion dst.port", m)
+	}
+	err = count(&whorlv1.CountRequest{Filter: "-anomaly:port_scan"})
+	if m := errorInfo(err).GetMetadata(); m["column"] != "10" || m["suggestion"] != "port-scan" {
+		t.Errorf("metadata %v: want column 10, suggestion port-scan", m)
 	}
 }

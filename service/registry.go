@@ -155,11 +155,15 @@ func (r *registry) leave(s *stream) {
 	close(s.left)
 }
 
-// resumed notes where the session of s stands.
-func (r *registry) resumed(s *stream) {
+// resumed notes where the session of s stands, and what was counted of it in all:
+// by an earlier life of the collector, too.
+func (r *registry) resumed(s *stream, packets, lost uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s.probe.applied = max(s.probe.applied, s.applied.Load())
+	p := s.probe
+	p.applied = max(p.applied, s.applied.Load())
+	p.packetsApplied = max(p.packetsApplied, packets)
+	p.packetsLost = max(p.packetsLost, lost)
 }
 
 // heard notes a message of s.

@@ -37,6 +37,8 @@ type session struct {
 	key sessionKey
 	// last is the sequence of the newest batch that was given to the tracker.
 	last uint64
+	// packets were given to it, and lost were given up by the probe.
+	packets, lost uint64
 }
 
 func newSessions() *sessions {
@@ -57,6 +59,29 @@ func (s *sessions) last(key sessionKey) (sequence uint64, known bool) {
 		return 0, false
 	}
 	return e.Value.(*session).last, true
+}
+
+// counts returns the packets of a session that were given to the tracker, and
+// those that the probe gave up, as far as batches say so.
+func (s *sessions) counts(key sessionKey) (packets, lost uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.byKey[key]; ok {
+		known := e.Value.(*session)
+		return known.packets, known.lost
+	}
+	return 0, 0
+}
+
+// count adds to what counts returns.
+func (s *sessions) count(key sessionKey, packets, lost uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.byKey[key]; ok {
+		known := e.Value.(*session)
+		known.packets += packets
+		known.lost += lost
+	}
 }
 
 // verdict says what to do with a batch.

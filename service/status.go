@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/whorl-net/whorl/internal/filter"
 	"github.com/whorl-net/whorl/internal/log"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/tracker"
@@ -128,7 +129,7 @@ func (ss *statusService) ListProbes(_ context.Context, req *whorlv1.ListProbesRe
 // log, cause flush, and returns when that is done.
 func (ss *statusService) FlushConnections(ctx context.Context, req *whorlv1.FlushConnectionsRequest) (*whorlv1.FlushConnectionsResponse, error) {
 	now := time.Now().UnixNano()
-	f, err := compileFilter(req, now, false)
+	f, err := compileFilter(req, filter.Source{Now: now, Logged: true})
 	if err != nil {
 		return nil, badFilter(err)
 	}

@@ -85,7 +85,11 @@ func onDisk(cfg *Config) (s *storage, err error) {
 	if err != nil {
 		return s, err
 	}
-	stored, err := log.Open(ctx, records, log.Config{})
+	tap := cfg.tap
+	if tap == nil {
+		tap = func(m log.Messages) log.Messages { return m }
+	}
+	stored, err := log.Open(ctx, tap(records), log.Config{})
 	if err != nil {
 		return s, err
 	}
@@ -94,7 +98,7 @@ func onDisk(cfg *Config) (s *storage, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.journal, err = feed.Open(ctx, feed.Config{Epoch: meta.Epoch, MaxBytes: feedMemoryBytes, MaxAge: cfg.FeedMaxAge}, events)
+	s.journal, err = feed.Open(ctx, feed.Config{Epoch: meta.Epoch, MaxBytes: feedMemoryBytes, MaxAge: cfg.FeedMaxAge}, tap(events))
 	return s, err
 }
 

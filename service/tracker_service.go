@@ -11,6 +11,7 @@ import (
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/feed"
+	"github.com/whorl-net/whorl/internal/filter"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/tracker"
@@ -21,14 +22,15 @@ import (
 type trackerService struct {
 	whorlv1.UnimplementedTrackerServiceServer
 
-	tracker  *tracker.Tracker
-	journal  *feed.Journal
-	counters *counters
-	tokens   *tokens
+	tracker   *tracker.Tracker
+	journal   *feed.Journal
+	knowledge *knowledge
+	counters  *counters
+	tokens    *tokens
 }
 
-func newTrackerService(t *tracker.Tracker, j *feed.Journal, c *counters) *trackerService {
-	return &trackerService{tracker: t, journal: j, counters: c, tokens: newTokens(j.Epoch())}
+func newTrackerService(t *tracker.Tracker, j *feed.Journal, k *knowledge, c *counters) *trackerService {
+	return &trackerService{tracker: t, journal: j, knowledge: k, counters: c, tokens: newTokens(j.Epoch())}
 }
 
 // Get returns one live connection.
@@ -104,7 +106,7 @@ func (ts *trackerService) notTracked(key flow.Key, network string) error {
 // Count says how many connections match.
 func (ts *trackerService) Count(ctx context.Context, req *whorlv1.CountRequest) (*whorlv1.CountResponse, error) {
 	now := time.Now()
-	f, err := compileFilter(req, now.UnixNano(), false)
+	f, err := compileFilter(req, filter.Source{Now: now.UnixNano(), Rules: ts.knowledge.ruleIDs()})
 	if err != nil {
 		return nil, badFilter(err)
 	}

@@ -34,10 +34,11 @@ const (
 type feedService struct {
 	whorlv1.UnimplementedFeedServiceServer
 
-	journal  *feed.Journal
-	readers  *subscribers
-	counters *counters
-	notices  *notices
+	journal   *feed.Journal
+	knowledge *knowledge
+	readers   *subscribers
+	counters  *counters
+	notices   *notices
 	// senders are goroutines that end soon after the handlers.
 	senders *sync.WaitGroup
 }
@@ -95,7 +96,7 @@ type watch struct {
 // newWatch checks a request and finds its place in the feed.
 func (fs *feedService) newWatch(ctx context.Context, req *whorlv1.WatchRequest) (*watch, error) {
 	now := time.Now()
-	f, err := compileFilter(req, now.UnixNano(), true)
+	f, err := compileFilter(req, filter.Source{Now: now.UnixNano(), Feed: true, Rules: fs.knowledge.ruleIDs()})
 	if err != nil {
 		return nil, badFilter(err)
 	}

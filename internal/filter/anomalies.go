@@ -4,12 +4,32 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/whorl-net/whorl/internal/suggest"
 	"github.com/whorl-net/whorl/tracker"
 )
 
-// compileRules: the connection has an anomaly of one of the rules.
-func compileRules(_ *compiler, w *word, values []value) (test, []string, error) {
+// parseRules reads names of rules, each of which there must be, but in quotes.
+func (c *compiler) parseRules(w *word, values []value) ([]textPattern, []string, error) {
 	ps, texts, err := parseTextPatterns(w, values)
+	if err != nil || c.Rules == nil {
+		return ps, texts, err
+	}
+	for i, v := range values {
+		if !v.quoted && !slices.ContainsFunc(c.Rules, ps[i].matches) {
+			e := v.place.errorf(v.text, "is no rule of this collector")
+			if v.place.column > 0 {
+				e.Problem += `, and "in quotes" any name is taken`
+			}
+			e.Suggestion = suggest.Nearest(strings.Trim(v.text, "*"), c.Rules)
+			return nil, nil, e
+		}
+	}
+	return ps, texts, nil
+}
+
+// compileRules: the connection has an anomaly of one of the rules.
+func compileRules(c *compiler, w *word, values []value) (test, []string, error) {
+	ps, texts, err := c.parseRules(w, values)
 	return test{cost: costList * len(ps), detail: tracker.Newest, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
 		return anyRule(ps, s)
 	}}, texts, err
@@ -44,7 +64,7 @@ func compileAnomalies(c *compiler, w *word, values []value) (test, []string, err
 		}
 		texts = append(texts, v.text)
 	}
-	ps, ruleTexts, err := parseTextPatterns(w, rules)
+	ps, ruleTexts, err := c.parseRules(w, rules)
 	for _, text := range ruleTexts {
 		if text == "true" || text == "false" {
 			text = `"` + text + `"`

@@ -10,8 +10,7 @@ import (
 
 // compiler counts what a filter uses up.
 type compiler struct {
-	now              int64
-	feed             bool
+	*Source
 	values, patterns int
 	prints           []tracker.PrintSet
 }
@@ -31,8 +30,12 @@ func (c *compiler) clause(cl *clause) (test, string, error) {
 	if c.values > MaxValues {
 		return test{}, "", cl.values[0].place.errorf("", "the filter has more than %d values", MaxValues)
 	}
-	if cl.word.feed && !c.feed {
+	if cl.word.feed && !c.Feed {
 		return test{}, "", cl.place.errorf(cl.word.name, "is known of evictions only: it works on the feed")
+	}
+	if cl.word.learned && c.Logged {
+		return test{}, "", cl.place.errorf(cl.word.name,
+			"comes from tables and rules, which may be others when the log is read again: select by what a connection shows itself, such as ja4:t13d*, src:10.0.0.5 or network:lab")
 	}
 	t, texts, err := cl.word.compile(c, cl.word, cl.values)
 	if err != nil {

@@ -33,6 +33,15 @@ type Source struct {
 	Now int64
 	// Feed allows the word cause, which only an eviction has.
 	Feed bool
+	// Rules are the ids of the anomaly rules there are: a name of rules that is none
+	// of them is refused, but in quotes. Nil takes any name.
+	Rules []string
+	// Logged refuses words whose meaning comes from tables and rules: what is kept
+	// in a log must mean the same when it is read again.
+	Logged bool
+	// Replay takes all that was ever taken and is in a log: it leaves out what a
+	// newer version refuses because it never matches.
+	Replay bool
 }
 
 // Filter is a compiled filter. It never changes; all methods are safe for
@@ -63,7 +72,7 @@ func Parse(text string, now int64) (*Filter, error) {
 
 // Compile makes a filter. Errors are of type *Error.
 func Compile(src Source) (*Filter, error) {
-	c := compiler{now: src.Now, feed: src.Feed}
+	c := compiler{Source: &src}
 	clauses, err := parseText(src.Text)
 	if err != nil {
 		return nil, err

@@ -285,6 +285,48 @@ func TestTyped(t *testing.T) {
 	}
 }
 
+// Where the rules are known, a name of none of them is refused, but in quotes; what
+// is kept in a log may not depend on tables and rules; and what is in a log already
+// is taken.
+func TestSourceSaysWhatIsTaken(t *testing.T) {
+	rules := []string{"port-scan", "mss-tunnel", "beacon"}
+	typed := []*whorlv1.ConnectionFilter{{AnomalyRule: []string{"port_scan"}}}
+	const learned = " comes from tables and rules, which may be others when the log is read again: select by what a connection shows itself, such as ja4:t13d*, src:10.0.0.5 or network:lab"
+	for _, tc := range []struct {
+		src  Source
+		want string
+	}{
+		{Source{Text: "rule:port-scan,Port-Scan,mss*,*con"}, ""},
+		{Source{Text: "rule:portscan"}, ""}, // rules not known
+		{Source{Text: "rule:port-scan,Port-Scan,mss*,*con -anomaly:beacon,false,*", Rules: rules}, ""},
+		{Source{Text: `rule:"portscan"`, Rules: rules}, ""},
+		{Source{Text: "anomaly:true", Rules: rules}, ""},
+		{Source{Text: "rule:beacon,portscan", Rules: rules}, `filter, column 13: "portscan" is no rule of this collector, and "in quotes" any name is taken; did you mean port-scan?`},
+		{Source{Text: "-rule:syn*", Rules: rules}, `filter, column 7: "syn*" is no rule of this collector, and "in quotes" any name is taken`},
+		{Source{Text: "anomaly:beacn", Rules: rules}, `filter, column 9: "beacn" is no rule of this collector, and "in quotes" any name is taken; did you mean beacon?`},
+		{Source{Text: "rule:a", Rules: []string{}}, `filter, column 6: "a" is no rule of this collector, and "in quotes" any name is taken`},
+		{Source{Include: typed, Rules: rules}, `include[0].anomaly_rule[0]: "port_scan" is no rule of this collector; did you mean port-scan?`},
+		{Source{Text: "src:10.0.0.1 ja4:t13d* probe:edge1 tunnel:true ssh:x sni:y packets:>1 before:5m", Logged: true}, ""},
+		{Source{Text: "port:443 -app:Chrome", Logged: true}, `filter, column 11: "app"` + learned},
+		{Source{Text: "bad:true", Logged: true}, `filter, column 1: "bad"` + learned},
+		{Source{Text: "new:true", Logged: true}, `filter, column 1: "new"` + learned},
+		{Source{Text: "anomaly:true", Logged: true}, `filter, column 1: "anomaly"` + learned},
+		{Source{Text: "severity:>=high", Logged: true}, `filter, column 1: "severity"` + learned},
+		{Source{Exclude: typed, Logged: true}, `exclude[0].anomaly_rule: "rule"` + learned},
+		{Source{Text: "ja4:*_x", Replay: true}, ""},
+		{Source{Text: "app:Chrome rule:gone", Replay: true}, ""},
+	} {
+		_, err := Compile(tc.src)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tc.want {
+			t.Errorf("%+v:\n got %s\nwant %s", tc.src, got, tc.want)
+		}
+	}
+}
+
 // A match does not allocate, whatever it looks at.
 func TestMatchDoesNotAllocate(t *testing.T) {
 	s := sample()

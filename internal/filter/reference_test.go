@@ -129,7 +129,7 @@ func randomClause(r *rand.Rand) (string, predicate) {
 				names = append(names, a.Rule)
 			}
 			return names
-		}, false)
+		}, true)
 	case "bad":
 		one = flags(func(s *tracker.Snapshot) bool { return s.KnownBad })
 	case "new":
@@ -142,7 +142,7 @@ func randomClause(r *rand.Rand) (string, predicate) {
 					names = append(names, a.Rule)
 				}
 				return names
-			}, false)
+			}, true)
 		}
 	case "severity":
 		one = func() (string, predicate) {

@@ -3,6 +3,7 @@ package filter
 import (
 	"strings"
 
+	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/pattern"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/tracker"
@@ -104,8 +105,14 @@ func compileTexts(_ *compiler, w *word, values []value) (test, []string, error) 
 	t := test{cost: costText * len(ps), detail: w.detail, match: func(s *tracker.Snapshot, _ tracker.Cause) bool {
 		return anyText(ps, text(s))
 	}}
-	if rowText != nil {
+	switch {
+	case rowText != nil:
 		t.row = func(r *tracker.Row) bool { return anyText(ps, rowText(r)) }
+	case w.rowName:
+		t.row = func(r *tracker.Row) bool {
+			var name [flow.MaxServerNameLen]byte
+			return anyText(ps, string(r.ServerName(name[:0])))
+		}
 	}
 	return t, texts, err
 }
@@ -128,7 +135,7 @@ func compileProbes(_ *compiler, w *word, values []value) (test, []string, error)
 }
 
 // parsePattern reads a pattern for values of type typ, 0 for any.
-func parsePattern(v value, typ ja4.Type) (pattern.Pattern, error) {
+func (c *compiler) parsePattern(v value, typ ja4.Type) (pattern.Pattern, error) {
 	if v.text == "" {
 		return pattern.Pattern{}, v.place.errorf("", "is empty")
 	}
@@ -136,7 +143,7 @@ func parsePattern(v value, typ ja4.Type) (pattern.Pattern, error) {
 		return pattern.Exact(v.text), nil
 	}
 	p, err := pattern.Parse(v.text)
-	if err == nil && typ != 0 {
+	if err == nil && typ != 0 && !c.Replay {
 		err = p.Fits(typ)
 	}
 	if err != nil {
@@ -153,7 +160,7 @@ func compilePatterns(c *compiler, w *word, values []value) (test, []string, erro
 	var ps []pattern.Pattern
 	var texts []string
 	for _, v := range values {
-		p, err := parsePattern(v, w.typ)
+		p, err := c.parsePattern(v, w.typ)
 		if err != nil {
 			return test{}, nil, err
 		}

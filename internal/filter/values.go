@@ -348,7 +348,7 @@ func compileBefore(c *compiler, _ *word, values []value) (test, []string, error)
 
 func parseTimes(c *compiler, values []value) (ts []int64, err error) {
 	for _, v := range values {
-		t, err := parseTime(v, c.now)
+		t, err := parseTime(v, c.Now)
 		if err != nil {
 			return nil, err
 		}

@@ -20,11 +20,14 @@ type word struct {
 	count func(s *tracker.Snapshot) uint64
 	// The same of a row, where a row has it.
 	rowText  func(r *tracker.Row) string
+	rowName  bool // it is the server name
 	rowCount func(r *tracker.Row) uint64
 	detail   tracker.Detail // what text or flag looks at
 	fold     bool           // upper and lower case are the same
 	stars    bool           // quoted values may have a * before or behind the quotes
 	feed     bool           // known of evictions only
+	// learned says that tables and rules decide, which change while a collector runs.
+	learned bool
 }
 
 // side says which end of a connection a word looks at.
@@ -49,20 +52,20 @@ var words = func() []word {
 		{name: "network", example: "lab", compile: compileTexts, stars: true,
 			text: func(s *tracker.Snapshot) string { return s.Network }, rowText: (*tracker.Row).Network},
 		{name: "probe", example: "edge1", compile: compileProbes, stars: true},
-		{name: "app", example: "Chrome*", compile: compileTexts, stars: true, fold: true, detail: tracker.Histories,
+		{name: "app", example: "Chrome*", compile: compileTexts, stars: true, fold: true, learned: true, detail: tracker.Histories,
 			text: func(s *tracker.Snapshot) string { return s.IdentifiedApp }},
 		{name: "sni", example: "www.example.com", compile: compileTexts, stars: true, fold: true, detail: tracker.Newest,
-			text: func(s *tracker.Snapshot) string { return s.ServerName }},
-		{name: "rule", example: "mss-tunnel", compile: compileRules, stars: true},
+			text: func(s *tracker.Snapshot) string { return s.ServerName }, rowName: true},
+		{name: "rule", example: "mss-tunnel", compile: compileRules, stars: true, fold: true, learned: true},
 		{name: "ssh", example: "Interactive*", compile: compileTexts, stars: true, fold: true, detail: tracker.Newest,
 			text: func(s *tracker.Snapshot) string { return s.SSHSessionType }},
 		{name: "fp", example: "t13d*", compile: compilePatterns},
-		{name: "bad", example: "true", compile: compileFlags, detail: tracker.Histories,
+		{name: "bad", example: "true", compile: compileFlags, learned: true, detail: tracker.Histories,
 			flag: func(s *tracker.Snapshot) bool { return s.KnownBad }},
-		{name: "new", example: "true", compile: compileFlags, detail: tracker.Newest,
+		{name: "new", example: "true", compile: compileFlags, learned: true, detail: tracker.Newest,
 			flag: func(s *tracker.Snapshot) bool { return s.New }},
-		{name: "anomaly", example: "true", compile: compileAnomalies, stars: true},
-		{name: "severity", example: ">=high", compile: compileSeverities},
+		{name: "anomaly", example: "true", compile: compileAnomalies, stars: true, fold: true, learned: true},
+		{name: "severity", example: ">=high", compile: compileSeverities, learned: true},
 		{name: "tunnel", example: "true", compile: compileFlags, detail: tracker.Newest,
 			flag: func(s *tracker.Snapshot) bool { return s.TunnelIndicator != "" }},
 		{name: "bytes", example: ">=1000", compile: compileCounts,

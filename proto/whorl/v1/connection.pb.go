@@ -1089,8 +1089,9 @@ type ConnectionFilter struct {
 	DstPort []string `protobuf:"bytes,6,rep,name=dst_port,json=dstPort,proto3" json:"dst_port,omitempty"`
 	// "tcp", "udp", "icmp", "icmpv6", "sctp" or a number 0 to 255.
 	Protocol []string `protobuf:"bytes,7,rep,name=protocol,proto3" json:"protocol,omitempty"`
-	// Any recorded value of any type; "*" stands for one whole part or any tail:
-	// "t13d1516h2_*_02713d6af862", "t13d*".
+	// Any recorded value of any type. "*" stands for any letters of its part
+	// between underscores, and as the last letter for any tail, further parts
+	// included: "t13d*_*_02713d6af862", "t13d*".
 	Fingerprint []string `protobuf:"bytes,8,rep,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// As above, for one type: {"type": "ja4", "pattern": ["t13d*"]}.
 	FingerprintMatch []*FingerprintMatch `protobuf:"bytes,9,rep,name=fingerprint_match,json=fingerprintMatch,proto3" json:"fingerprint_match,omitempty"`
@@ -1100,7 +1101,8 @@ type ConnectionFilter struct {
 	ServerName []string `protobuf:"bytes,11,rep,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
 	// A probe that saw it.
 	ProbeId []string `protobuf:"bytes,12,rep,name=probe_id,json=probeId,proto3" json:"probe_id,omitempty"`
-	// Network label.
+	// Network label; "*" may begin or end it. One that nothing was seen of yet
+	// matches nothing.
 	Network []string `protobuf:"bytes,24,rep,name=network,proto3" json:"network,omitempty"`
 	// Known to be bad, or not.
 	IsKnownBad *bool `protobuf:"varint,13,opt,name=is_known_bad,json=isKnownBad,proto3,oneof" json:"is_known_bad,omitempty"`
@@ -1110,7 +1112,8 @@ type ConnectionFilter struct {
 	HasAnomaly *bool `protobuf:"varint,15,opt,name=has_anomaly,json=hasAnomaly,proto3,oneof" json:"has_anomaly,omitempty"`
 	// Has a tunnel indicator, or none.
 	HasTunnel *bool `protobuf:"varint,16,opt,name=has_tunnel,json=hasTunnel,proto3,oneof" json:"has_tunnel,omitempty"`
-	// Has an anomaly of this rule.
+	// Has an anomaly of this rule; "*" may begin or end it. Case-insensitive.
+	// Refused if it names none of the rules in force.
 	AnomalyRule []string `protobuf:"bytes,17,rep,name=anomaly_rule,json=anomalyRule,proto3" json:"anomaly_rule,omitempty"`
 	// SSH session type; "*" ends a prefix. Case-insensitive.
 	SshSessionType []string `protobuf:"bytes,18,rep,name=ssh_session_type,json=sshSessionType,proto3" json:"ssh_session_type,omitempty"`
@@ -1340,7 +1343,8 @@ type FingerprintMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Lower-case type, e.g. "ja4".
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// Patterns as in ConnectionFilter.fingerprint; any may match.
+	// Patterns as in ConnectionFilter.fingerprint; any may match. Refused if no
+	// value of the type has as many parts.
 	Pattern       []string `protobuf:"bytes,2,rep,name=pattern,proto3" json:"pattern,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

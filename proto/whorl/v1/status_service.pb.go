@@ -1335,10 +1335,11 @@ type Probe struct {
 	Lag *durationpb.Duration `protobuf:"bytes,13,opt,name=lag,proto3" json:"lag,omitempty"`
 	// Network label it declared.
 	Network string `protobuf:"bytes,14,opt,name=network,proto3" json:"network,omitempty"`
-	// Packets of this session that are applied, since this collector started.
+	// Packets of this session that are applied. With a data directory those from
+	// before a restart of the collector count, too.
 	PacketsApplied uint64 `protobuf:"varint,15,opt,name=packets_applied,json=packetsApplied,proto3" json:"packets_applied,omitempty"`
-	// Packets of this session in batches it had to give up (Lost records), since
-	// this collector started.
+	// Packets of this session in batches it had to give up (Lost records), counted
+	// like packets_applied.
 	PacketsLost uint64 `protobuf:"varint,16,opt,name=packets_lost,json=packetsLost,proto3" json:"packets_lost,omitempty"`
 	// Packets it gave to its reporter in this session, as it last reported: those
 	// acknowledged, buffered and lost, exactly.
@@ -1933,10 +1934,12 @@ func (x *ForgetFingerprintsResponse) GetMatched() uint64 {
 	return 0
 }
 
-// What to evict.
+// What to evict. The request is kept in the log and must select the same when it
+// is read again, so what comes from tables and rules is refused: app, bad, new,
+// rule, anomaly, severity, and the typed fields of the same meaning.
 type FlushConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One line, e.g. "src:10.0.0.0/8 ja4:t13d* -port:53 bad:true". At most 4096
+	// One line, e.g. "src:10.0.0.0/8 ja4:t13d* -port:53 network:lab". At most 4096
 	// bytes. Empty, with nothing typed: everything.
 	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// The same typed: (no include, or any include) and not (any exclude). ANDed with filter.
