@@ -8,7 +8,7 @@
 # has no way out: nothing of the host's traffic can be in a recording. Needs
 # root, iproute2, tcpdump, openssl and go; ethtool where there is one. A program
 # that is not installed, or fails, is left out with a line. Debian's packages:
-# curl wget gnutls-bin openssh-client openssh-server nodejs python3 chromium
+# curl git wget gnutls-bin openssh-client openssh-server nodejs python3 chromium
 # dnsutils dnsmasq-base udhcpc isc-dhcp-client.
 set -euo pipefail
 
@@ -88,6 +88,49 @@ tls_server=(openssl s_server -quiet -key "$dir/leaf.key" -cert "$dir/leaf.pem" -
 serve "${tls_server[@]}" -www -accept 4443
 serve "${tls_server[@]}" -www -accept 4444 -Verify 1 -verify_quiet -CAfile "$dir/ca.pem"
 serve "${tls_server[@]}" -dtls1_2 -listen -accept 4433
+# A mail server that begins TLS when it is asked to, and a proxy: what is behind
+# these programs' first words is TLS in the middle of a connection.
+cat >"$dir/middle.py" <<'PY'
+import socket, ssl, sys, threading
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain(sys.argv[1], sys.argv[2])
+
+def mail(c):
+    f = c.makefile("rb")
+    c.sendall(b"220 www.example.net ESMTP\r\n")
+    f.readline()
+    c.sendall(b"250-www.example.net\r\n250 STARTTLS\r\n")
+    while b"STARTTLS" not in f.readline():
+        pass
+    c.sendall(b"220 go ahead\r\n")
+    tls.wrap_socket(c, server_side=True).unwrap()
+
+def pump(a, b):
+    try:
+        while data := a.recv(65536):
+            b.sendall(data)
+        b.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+def proxy(c):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += c.recv(4096)
+    s = socket.create_connection(("192.0.2.80", int(head.split()[1].rsplit(b":", 1)[1])))
+    c.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    threading.Thread(target=pump, args=(c, s), daemon=True).start()
+    pump(s, c)
+
+def serve(port, handle):
+    l = socket.create_server(("192.0.2.80", port))
+    while True:
+        threading.Thread(target=handle, args=(l.accept()[0],), daemon=True).start()
+
+threading.Thread(target=serve, args=(25, mail), daemon=True).start()
+serve(3128, proxy)
+PY
+serve python3 "$dir/middle.py" "$dir/chain.pem" "$dir/leaf.key"
 dhcp() { # dnsmasq is started anew for each client: no client meets another's lease
   timeout -k 1 30 ip netns exec "$server" dnsmasq --no-daemon --no-resolv --no-hosts --no-ping --user=root --pid-file="$dir/dns.pid" \
     --address=/www.example.net/192.0.2.80 --address=/www.example.net/2001:db8::80 \
@@ -109,6 +152,8 @@ for port in 80 443 8443 4443 4444 22; do
     sleep 0.1
   done
 done
+# A proxy of another kind: what ssh -D offers.
+serve ssh -N -D 192.0.2.80:1080 -i "$dir/user" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@192.0.2.80
 sleep 1 # until the last of these has ended: it is nobody's recording
 
 # --- One recording.
@@ -193,6 +238,9 @@ record curl-tls13-ipv6 curl -sS -k -g --tls13-ciphers TLS_AES_128_GCM_SHA256 'ht
 record curl-tls12-http10 curl "${to[@]}" --tls-max 1.2 --http1.0 --no-alpn "https://$host:4443/"
 record curl-pq curl "${to[@]}" --curves X25519MLKEM768:X25519 "https://$host/"
 record wget-gnutls wget -q -O /dev/null --no-check-certificate https://192.0.2.80/
+may_end=128 # there is nothing to fetch
+record curl-gnutls git -c http.sslVerify=false ls-remote https://192.0.2.80/nothing # libcurl in its GnuTLS build
+may_end=0
 record gnutls-cli gnutls-cli --insecure --sni-hostname "$host" --alpn http/1.1 -p 443 192.0.2.80
 record gnutls-cli-tls12 gnutls-cli --insecure --priority 'NORMAL:-VERS-ALL:+VERS-TLS1.2' -p 4443 192.0.2.80
 printf 'GET / HTTP/1.0\r\n\r\n' >"$dir/request"
@@ -216,6 +264,12 @@ c.keylog_filename = os.environ["SSLKEYLOGFILE"]
 u.urlopen(u.Request("https://192.0.2.80/", headers={"Accept-Language": "fr"}), context=c).read()'
 record node-https node --tls-keylog="$dir/keys" -e '
 require("https").get({host: "192.0.2.80", servername: "www.example.net", rejectUnauthorized: false, agent: false}, r => r.resume())'
+
+# --- TLS in the middle of a connection.
+record curl-connect curl "${to[@]}" -p -x http://192.0.2.80:3128 "https://$host/"
+record curl-socks4 curl -sS -k --socks4 192.0.2.80:1080 https://192.0.2.80/
+record curl-socks5 curl -sS -k --socks5 192.0.2.80:1080 https://192.0.2.80/
+record openssl-starttls openssl s_client -quiet -tls1_2 -keylogfile "$dir/keys" -starttls smtp -connect 192.0.2.80:25 -servername "$host"
 
 # --- DTLS, with its cookie and its fragments.
 may_end=124 seconds=3 # the server never hangs up
