@@ -2,6 +2,9 @@ package jet
 
 import (
 	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,8 +19,9 @@ func TestPulse(t *testing.T) {
 		if err := p.ask(func() error { return sick }); err != sick || p.since() != 0 {
 			t.Errorf("%v, silent for %v; want its answer", err, p.since())
 		}
-		asked, answers := 0, make(chan error)
-		question := func() error { asked++; return <-answers }
+		answers := make(chan error)
+		var asked atomic.Int32
+		question := func() error { asked.Add(1); return <-answers }
 		began := time.Now()
 		for range 3 {
 			done := make(chan error, 2)
@@ -30,8 +34,8 @@ func TestPulse(t *testing.T) {
 				}
 			}
 		}
-		if asked != 1 || time.Since(began) != 3*answerWithin || p.since() != 3*answerWithin {
-			t.Errorf("asked %d times in %v, silent for %v; want once, %v", asked, time.Since(began), p.since(), 3*answerWithin)
+		if asked.Load() != 1 || time.Since(began) != 3*answerWithin || p.since() != 3*answerWithin {
+			t.Errorf("asked %d times in %v, silent for %v; want once, %v", asked.Load(), time.Since(began), p.since(), 3*answerWithin)
 		}
 		answers <- nil
 		synctest.Wait()
@@ -44,15 +48,52 @@ func TestPulse(t *testing.T) {
 	})
 }
 
-// An engine that is silent for long while the disk works is given up, once; one
-// that answers meanwhile is not.
+// An engine that is silent for long while the disk works is given up; one that
+// answers before that is sure is not, nor is one whose disk takes nothing.
 func TestHung(t *testing.T) {
-	for _, answers := range []bool{false, true} {
-		dir := t.TempDir()
-		synctest.Test(t, func(t *testing.T) {
-			s := start(t, dir) // none of its goroutines waits in the bubble
-			_ = s
+	for _, c := range []struct {
+		name          string
+		answers, disk bool
+		want          bool
+	}{
+		{"silent", false, true, true},
+		{"answers", true, true, false},
+		{"no disk", false, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if !c.disk {
+				dir = filepath.Join(dir, "gone")
+			}
+			synctest.Test(t, func(t *testing.T) {
+				s := &Server{cfg: Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)}, hung: make(chan struct{})}
+				var e engine
+				answer := make(chan error)
+				go e.pulse.ask(func() error { return <-answer })
+				for range 4 * hungFor / time.Second {
+					time.Sleep(time.Second)
+					s.lookAtDisk(&e)
+					if c.answers && e.pulse.since() > hungFor {
+						answer <- nil // just as the disk was found to work
+						c.answers = false
+						synctest.Wait()
+					}
+				}
+				select {
+				case <-s.Hung():
+					if !c.want {
+						t.Error("it was given up")
+					}
+				default:
+					if c.want {
+						t.Error("it was not given up")
+					}
+				}
+				select {
+				case answer <- nil:
+				default:
+				}
+			})
 		})
-		_ = answers
 	}
 }
