@@ -176,7 +176,7 @@ func (a *applier) applyBatch(ctx context.Context, r *log.Record, t *ticket) erro
 	if b.Lost != nil {
 		lost = b.Lost.Packets
 	}
-	_ = lost
+	a.sessions.count(keyOf(r.Session), result.packets, lost)
 	c := a.begin(r, t, result)
 	done := func() {
 		a.batches.put(b)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -51,6 +52,7 @@ func (ts *trackerService) All(ctx context.Context, req *whorlv1.AllRequest) (*wh
 		if !l.next(ctx, int(size)-l.frames.count) {
 			break
 		}
+		l.frames.expect(int(size))
 	}
 	if l.walk.err != nil {
 		return nil, l.walk.err
@@ -81,7 +83,7 @@ func (ts *trackerService) Export(req *whorlv1.ExportRequest, out grpc.ServerStre
 		if err := out.SendMsg(wire.Pieces{l.frames.bytes}); err != nil {
 			return err
 		}
-		l.frames = frames{} // grpc has the old memory until it is sent
+		l.frames = frames{bytes: make([]byte, 0, cap(l.frames.bytes))} // grpc has the old memory until it is sent
 	}
 	if l.walk.err != nil {
 		return l.walk.err
@@ -105,6 +107,15 @@ type lister struct {
 type frames struct {
 	bytes []byte
 	count int
+}
+
+// expect makes room for as much as n connections take, or a page, judging by those
+// there are: growing in many steps copies as much again.
+func (f *frames) expect(n int) {
+	if f.count > 0 {
+		most := min(len(f.bytes)/f.count*n, pageBytes)
+		f.bytes = slices.Grow(f.bytes, max(most+most/8-len(f.bytes), 0))
+	}
 }
 
 // listed is what AllRequest and ExportRequest have in common.

@@ -1,28 +1,12 @@
 package tracker
 
 import (
-	"math/bits"
-
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
 )
 
-const (
-	// touchBlock is how many flows are looked up together: a cache miss that
-	// is waited for costs 150 ns and more, one that overlaps with others 14 ns.
-	touchBlock = 128
-	// applyBlock is how many rows the worker's lock is held for.
-	applyBlock = 256
-)
-
-// seen is what a worker knows of a flow of the batch.
-type seen struct {
-	hash  uint64 // in the index of its shard
-	hot   *hot   // nil if there was no connection yet
-	slot  uint32 // of hot
-	shard uint16
-	side  uint8 // 1 if the tuple's source is the key's B side
-}
+// applyBlock is how many rows the worker's lock is held for.
+const applyBlock = 256
 
 // counting returns the numbers from 0 to n - 1.
 func (w *worker) counting(n int) []uint16 {
@@ -196,101 +180,6 @@ func (s *shard) sweepPassed(j *job) {
 			s.worker.yield(j)
 		}
 	}
-}
-
-// touch looks up the connections of flows. It goes over them several times, so
-// that in each pass cache misses overlap.
-func (w *worker) touch(j *job, list []uint16) {
-	var keys [touchBlock]keyIn
-	var buckets [touchBlock]*bucket
-	tuples, flows, shards, routed := j.b.Flows, w.flows, j.t.shards, len(j.t.workers) > 1
-	secret, label := &j.t.secret, &j.label
-	network := uint64(j.network) << networkShift
-	for i, at := range list {
-		k, f := &keys[i%touchBlock], &flows[at]
-		f.side = uint8(k.putTuple(&tuples[at], 0))
-		if routed {
-			f.shard = j.shardAt[at]
-		} else {
-			hi, _ := bits.Mul64(label.hash(k), uint64(len(shards)))
-			f.shard = uint16(hi)
-		}
-		k.ends |= network
-		f.hash = secret.hash(k)
-		index := shards[f.shard].index
-		buckets[i%touchBlock] = &index[index.home(f.hash)]
-	}
-	var sum uint32
-	for _, b := range buckets[:len(list)] {
-		sum += uint32(b.lanes[0])
-	}
-	for i, at := range list {
-		f, b := &flows[at], buckets[i%touchBlock]
-		f.hot, f.slot = nil, b.candidate(f.hash)
-		if f.slot != 0 {
-			f.hot = shards[f.shard].hot(f.slot)
-		} else if b.over() > 0 { // perhaps it is in the next one
-			index := shards[f.shard].index
-			sum += uint32(index[index.next(index.home(f.hash))].lanes[0])
-		}
-	}
-	for _, at := range list {
-		if h := flows[at].hot; h != nil {
-			sum += uint32(h.state)
-		}
-	}
-	w.touched += sum
-	for i, at := range list {
-		f, k := &flows[at], &keys[i%touchBlock]
-		s := shards[f.shard]
-		if s.appliedTo >= j.entry.Position {
-			f.hot = nil
-			continue
-		}
-		s.batch = w.batches
-		h := f.hot
-		if h != nil && h.holds(k) && h.pair == j.origin {
-			continue
-		}
-		if h != nil || buckets[i%touchBlock].over() > 0 {
-			f.slot = s.find(f.hash, k, j.names.pairs)
-		}
-		if f.slot == 0 {
-			f.hot = nil
-			s.unknown++
-			w.unknown++
-			continue
-		}
-		f.hot = s.hot(f.slot)
-	}
-}
-
-// touchVictims looks up the index buckets of the connections that have to go if
-// all flows looked up since it was called last, and not found, open new ones: so
-// that their cache misses overlap.
-func (w *worker) touchVictims() {
-	if w.unknown == 0 {
-		return
-	}
-	w.unknown = 0
-	var sum uint32
-	for _, s := range w.shards {
-		if n := s.live + s.unknown - s.maxLive; s.unknown > 0 && n > 0 {
-			sum += s.touchOldest(min(n, applyBlock))
-		}
-	}
-	var buckets [applyBlock]*bucket
-	found := 0
-	for _, s := range w.shards {
-		if n := s.live + s.unknown - s.maxLive; s.unknown > 0 && n > 0 {
-			found += s.victims(buckets[found:min(found+n, len(buckets))])
-		}
-		s.unknown = 0
-	}
-	for _, b := range buckets[:found] {
-		sum += uint32(b.lanes[0])
-	}
-	w.touched += sum
 }
 
 // packet is one row, complete: a packet, or a run of packets of one direction.
@@ -467,40 +356,6 @@ func (s *shard) countOff(p *packet) {
 		return
 	}
 	s.tally.late += uint64(p.packets)
-}
-
-// advance moves the connection's state on for a packet. bothSeen says that the other side has sent something, too.
-func (h *hot) advance(p *packet, bothSeen bool) {
-	if h.proto() != flow.TCP {
-		if bothSeen && h.proto() == flow.UDP {
-			h.state |= phaseEstablished
-		}
-		return
-	}
-	if p.flags&flow.SYN != 0 {
-		if p.flags&flow.ACK == 0 {
-			h.state.initiate(p.side, bySYN)
-		} else if p.packets == 1 { // the flags of a run may be those of several packets
-			h.state.initiate(p.side^1, bySYNACK)
-		}
-	}
-	phase := h.state & phaseMask
-	if phase == phaseClosed {
-		return
-	}
-	if phase == phaseOpening && (p.flags&flow.SYN == 0 || p.packets > 1) {
-		phase = phaseTalking
-	}
-	if phase == phaseTalking && bothSeen {
-		phase = phaseEstablished
-	}
-	if p.flags&flow.FIN != 0 {
-		h.state |= finA << p.side
-	}
-	if p.flags&flow.RST != 0 || h.state&(finA|finB) == finA|finB {
-		phase = phaseClosed
-	}
-	h.state = h.state&^phaseMask | phase
 }
 
 // fingerprintOfRow records a fingerprint that the packet of a row completed.

@@ -172,57 +172,6 @@ func (s *shard) victim(j *job) (uint32, bool) {
 	return 0, false
 }
 
-// oldestSlot returns the connection that makeRoom would look at first, 0 if there
-// is none, and its network and wheel.
-func (s *shard) oldestSlot() (slot uint32, n uint16, r *ring) {
-	for c := range numClasses {
-		if len(s.open[c]) > 0 {
-			n = s.oldestNet(c)
-			r = s.nets[n].rings[c]
-			return r.heads[r.oldest(s.nets[n].clock)], n, r
-		}
-	}
-	return 0, 0, nil
-}
-
-// touchOldest loads the records of the n connections that makeRoom is most likely
-// to evict, if they have their slots in the order in which they came; victims
-// then finds them in the cache, one by the other. The sum means nothing.
-func (s *shard) touchOldest(n int) (sum uint32) {
-	slot, _, _ := s.oldestSlot()
-	if slot == 0 {
-		return 0
-	}
-	for end := min(slot+uint32(n), s.fresh); slot < end; slot++ {
-		sum += uint32(s.hot(slot).state) + s.meta(slot).word
-	}
-	return sum
-}
-
-// victims finds the index buckets of the connections that makeRoom is most likely
-// to evict, and returns how many. It keeps the hashes for remove.
-func (s *shard) victims(buckets []*bucket) int {
-	slot, network, r := s.oldestSlot()
-	if slot == 0 {
-		return 0
-	}
-	n := min(len(buckets), r.n)
-	for i := range n {
-		k := s.hot(slot).in(network)
-		h := s.hash(&k)
-		s.hashes[slot%touchBlock] = slotHash{slot, h}
-		buckets[i] = &s.index[s.index.home(h)]
-		slot = s.meta(slot).next
-	}
-	return n
-}
-
-// slotHash is the index hash of the connection in slot.
-type slotHash struct {
-	slot uint32
-	hash uint64
-}
-
 // oldestNet returns the network whose connections of class c were unused for
 // longest, each on its own clock.
 func (s *shard) oldestNet(c class) uint16 {

@@ -106,10 +106,27 @@ func (t *Tracker) Page(c Cursor, d Detail, limit int, page []Snapshot) (_ []Snap
 	return page, Cursor{Shard: uint32(len(t.shards))}, false
 }
 
+// room sees to it that page has room for n more connections, and those for an
+// observer each: all in one piece, which is filled faster than many.
+func room(page []Snapshot, n int, d Detail) []Snapshot {
+	page = slices.Grow(page, n)
+	more := page[len(page) : len(page)+n]
+	if d == Bare || n == 0 || cap(more[n-1].Observers) > 0 {
+		return page
+	}
+	observers := make([]Observer, n)
+	for i := range more {
+		if cap(more[i].Observers) == 0 {
+			more[i].Observers = observers[i : i : i+1]
+		}
+	}
+	return page
+}
+
 // visit copies connections from slot on, until page has limit or the visit has
 // been long enough. It returns where to go on and whether the shard is done.
 func (s *shard) visit(slot uint32, d Detail, limit int, page []Snapshot, t *Tracker) ([]Snapshot, uint32, bool) {
-	page = slices.Grow(page, min(visitSlots, limit-len(page))) // not under the lock
+	page = room(page, min(visitSlots, limit-len(page)), d) // not under the lock
 	s.worker.gate.enter()
 	defer s.worker.gate.leave()
 	names := t.names.Load()

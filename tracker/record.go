@@ -162,6 +162,41 @@ func (h *hot) class() class {
 	return classes[kind][h.state&phaseMask>>phaseShift]
 }
 
+// advance moves the connection's state on for a packet. bothSeen says that the
+// other side has sent something, too.
+func (h *hot) advance(p *packet, bothSeen bool) {
+	if h.proto() != flow.TCP {
+		if bothSeen && h.proto() == flow.UDP {
+			h.state |= phaseEstablished
+		}
+		return
+	}
+	if p.flags&flow.SYN != 0 {
+		if p.flags&flow.ACK == 0 {
+			h.state.initiate(p.side, bySYN)
+		} else if p.packets == 1 { // the flags of a run may be those of several packets
+			h.state.initiate(p.side^1, bySYNACK)
+		}
+	}
+	phase := h.state & phaseMask
+	if phase == phaseClosed {
+		return
+	}
+	if phase == phaseOpening && (p.flags&flow.SYN == 0 || p.packets > 1) {
+		phase = phaseTalking
+	}
+	if phase == phaseTalking && bothSeen {
+		phase = phaseEstablished
+	}
+	if p.flags&flow.FIN != 0 {
+		h.state |= finA << p.side
+	}
+	if p.flags&flow.RST != 0 || h.state&(finA|finB) == finA|finB {
+		phase = phaseClosed
+	}
+	h.state = h.state&^phaseMask | phase
+}
+
 func (h *hot) tcpState() TCPState {
 	if h.proto() != flow.TCP {
 		return TCPNone

@@ -158,6 +158,19 @@ func (r *Row) Newest(t ja4.Type, b []byte) []byte {
 	return b
 }
 
+// ServerName appends the newest server name to b; nothing if there is none.
+func (r *Row) ServerName(b []byte) []byte {
+	for at := r.s.meta(r.slot).cells; at != 0; {
+		c := r.s.cells.at(at)
+		r.cost += costCell
+		if c.tag == tagName {
+			return r.s.values.appendTo(b, uint32(c.x))
+		}
+		at = c.next
+	}
+	return b
+}
+
 // A PrintID stands for a fingerprint value of one shard for as long as some
 // connection there has it; the zero PrintID is none.
 type PrintID struct{ shard, id, born uint32 }

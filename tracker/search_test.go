@@ -409,6 +409,9 @@ func TestRowIsTheSnapshot(t *testing.T) {
 					r.PacketCount() != s.PacketCount || r.ByteCount() != s.ByteCount {
 					t.Errorf("a row of %+v says otherwise", s)
 				}
+				if got := string(r.ServerName(nil)); got != s.ServerName {
+					t.Errorf("server name is %q, want %q", got, s.ServerName)
+				}
 				for typ := ja4.TypeJA4; typ < ja4.NumTypes; typ++ {
 					want := s.LatestFingerprint(typ)
 					if got := string(r.Newest(typ, nil)); got != want {
