@@ -35,8 +35,8 @@ type Config struct {
 	// forgotten. A flow costs 64 bytes, and the table is at least 7/16 full. One
 	// that may still yield something costs 60 bytes more while it holds no bytes
 	// of its connection (HTTP between requests), 36 until its distances are
-	// measured, and what HTTP/2 remembers of header fields: some two bytes for
-	// each, and the text of hosts and cookies. SSH costs some 108 to 140.
+	// measured, and what HTTP/2 remembers of header fields: one to three bytes
+	// for each, and the text of hosts and cookies. SSH costs some 108 to 140.
 	MaxFlows int
 	// MaxBytes bounds the memory of all fingerprint states together, segments
 	// held for reassembly included; 0 means DefaultMaxBytes. A flow that
@@ -143,6 +143,8 @@ type Engine struct {
 	ssh       [numSSHLists]sshList
 	sshAfter  [numSSHLists]int64 // the silence after which a list is left
 	sshDue    int64              // no list is left before
+
+	syns tcpValues
 
 	// The packet in work, for the callbacks below, which are made once so
 	// that no packet allocates a closure.

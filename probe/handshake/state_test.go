@@ -19,10 +19,6 @@ import (
 const (
 	maxStateDuring = 8 << 10 // while its handshake is going on
 	maxStateAfter  = 256     // behind it
-	// Behind requests of HTTP/2 in clear that have filled the header table with
-	// short fields that differ from one to the next, some 55 of them: nobody
-	// can read the next request without knowing all their names and sizes.
-	maxStateFullTable = 320
 )
 
 // postQuantum returns a ClientHello message as browsers send it now: 1.7 KB, so
@@ -43,9 +39,6 @@ func postQuantum() []byte {
 	ch[2], ch[3] = byte(n>>8), byte(n)
 	return ch
 }
-
-// fullTable is the conversation that is measured by maxStateFullTable.
-const fullTable = "HTTP/2, gRPC with a full table"
 
 // protocols are conversations of every protocol, each through its handshake
 // and a good way on.
@@ -97,7 +90,7 @@ func protocols() map[string]*conversation {
 			"accept-language en-US,en;q=0.9", "priority u=" + strconv.Itoa(i%4),
 		}
 	})
-	all[fullTable] = overHTTP2(24, func(i int) []string {
+	all["HTTP/2, gRPC with a full table"] = overHTTP2(24, func(i int) []string {
 		return []string{
 			":method POST", ":scheme http", ":path /shop.v1.Cart/Add", ":authority cart.shop.internal:50051", "content-type application/grpc",
 			"te trailers", "user-agent grpc-go/1.76.0", "grpc-accept-encoding gzip", "grpc-timeout " + strconv.Itoa(999-i) + "m",
@@ -216,12 +209,8 @@ func TestStatePerFlow(t *testing.T) {
 			if s.Flows != flows {
 				t.Errorf("%d flows, want %d", s.Flows, flows)
 			}
-			limit := int64(maxStateAfter)
-			if name == fullTable {
-				limit = maxStateFullTable
-			}
-			if during > maxStateDuring || after > limit {
-				t.Errorf("%d bytes per flow during the handshake, %d after; want at most %d and %d", during, after, maxStateDuring, limit)
+			if during > maxStateDuring || after > maxStateAfter {
+				t.Errorf("%d bytes per flow during the handshake, %d after; want at most %d and %d", during, after, maxStateDuring, maxStateAfter)
 			}
 			runtime.KeepAlive(g)
 		})

@@ -1,7 +1,5 @@
 package handshake
 
-import "slices"
-
 // A tableStore keeps the header tables of HTTP/2 connections that are silent:
 // byte strings, most of them short, by number. Short ones lie in slabs by their
 // length in steps of tableStep, without references; long ones are kept as they
@@ -12,14 +10,13 @@ type tableStore struct {
 }
 
 const (
-	tableStep = 8
+	tableStep = 4
 	// longTable is the number of steps from which on a table is long.
-	longTable = 32
+	longTable = 63
 	// A number is that of a slab and, in the lower bits, that within the slab.
 	tableRefBits = 26
-	// tableChunk is the number of short ones of one length that are allocated
-	// at once: few, since there are many lengths.
-	tableChunk = 16
+	// tableChunkBytes is what is allocated at once for short ones of a length.
+	tableChunkBytes = 2048
 )
 
 // put keeps b, which the store owns from now on, and returns its number; 0
@@ -107,25 +104,23 @@ func (s *byteSlab) add(size int) uint32 {
 		s.free = s.free[:n-1]
 		return ref
 	}
-	if s.live > len(s.chunks)*tableChunk {
-		s.chunks = append(s.chunks, make([]byte, tableChunk*size))
+	if each := tableChunkBytes / size; s.live > len(s.chunks)*each {
+		s.chunks = append(s.chunks, make([]byte, each*size))
 	}
 	return uint32(s.live)
 }
 
 func (s *byteSlab) at(ref uint32, size int) []byte {
-	i := int(ref-1) % tableChunk * size
-	return s.chunks[(ref-1)/tableChunk][i : i+size : i+size]
+	each := uint32(tableChunkBytes / size)
+	i := int((ref-1)%each) * size
+	return s.chunks[(ref-1)/each][i : i+size : i+size]
 }
 
-// remove frees a record. Behind the last one, all chunks but one go.
+// remove frees a record. Behind the last one, all chunks go.
 func (s *byteSlab) remove(ref uint32) {
 	if s.live--; s.live > 0 {
 		s.free = append(s.free, ref)
 		return
 	}
-	if len(s.chunks) > 1 {
-		s.chunks, s.free = slices.Clone(s.chunks[:1]), nil
-	}
-	s.free = s.free[:0]
+	*s = byteSlab{}
 }

@@ -165,7 +165,7 @@ func (g *Engine) tcp(e *entry) {
 			e.flags |= flagRST
 		}
 		if isSYN(flags) && g.types.Has(ja4.TypeJA4T) {
-			g.event(ja4.Event{Type: ja4.TypeJA4T, Value: ja4plus.SYN(p.Window, p.TCPOptions)})
+			g.event(ja4.Event{Type: ja4.TypeJA4T, Value: g.syns.of(p.Window, p.TCPOptions)})
 		}
 	}
 	if e.flags&flagDone != 0 || p.Fragment {
@@ -235,7 +235,7 @@ func (g *Engine) settle(e *entry, c *conn) {
 		if g.used > g.cfg.MaxBytes && !g.reclaim(0) { // a header table has grown
 			g.giveUp(e, ReasonMemory)
 		}
-	case g.p.PayloadLength > 0:
+	case g.p.PayloadLength > 0 || g.inLate: // what was late may be gone
 		g.charge(e, c)
 	}
 }
