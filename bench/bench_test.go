@@ -107,13 +107,13 @@ func TestProgramsRun(t *testing.T) {
 	}
 	b := small(t)
 	b.rounds = 1
-	for _, suite := range []func() error{b.measureProgram, b.measureDurable, b.measureQueries, b.measureEnrichment, b.measureOthers} {
+	for _, suite := range []func() error{b.measureProgram, b.measureDurable, b.measureSustained, b.measureQueries, b.measureEnrichment, b.measureOthers} {
 		if err := suite(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.rounds = pairsPerRound // of enrichment
-	filled(t, b, "program", "program/fp", "durable", "queries", "queries/export", "enrich", "peers")
+	filled(t, b, "program", "program/fp", "durable", "sustained", "queries", "queries/export", "enrich", "peers")
 }
 
 // A command's use is its own: its memory is not that of the process that asked.

@@ -25,6 +25,7 @@ var roles = map[string]func(args []string) error{
 	"table":   tableRole,
 	"apply":   applyRole,
 	"command": commandRole,
+	"feeder":  feederRole,
 }
 
 // child is a process that was started here.

@@ -94,10 +94,7 @@ func (c *knowledgeCase) run(on bool) (measure.Use, error) {
 	if err == nil && k.taken < uint64(c.connections)*99/100 {
 		err = fmt.Errorf("%d of %d connections left", k.taken, c.connections)
 	}
-	if end := k.stop(); err == nil && !errors.Is(end, context.Canceled) {
-		err = end
-	}
-	return use, err
+	return use, errors.Join(err, ignoreEnd(k.stop()))
 }
 
 // measureKnowledge measures what all that is known of fingerprints costs by

@@ -37,7 +37,7 @@ func (b *bench) measureTracker() error {
 	t := &trackerCases{rand: rand.New(rand.NewPCG(1, 2)), rounds: b.rounds}
 	t.table = b.table("tracker", "The table beside the design it replaced", []measure.Column{
 		{Name: "ours", Spread: true}, {Name: "baseline", Spread: true}, {Name: "ratio", Spread: true, More: true},
-	}, fmt.Sprintf("CPU of the whole process; ratio: baseline / ours, both of the same round. Batches have %d rows; 64 shards; ours holds routing, queue and worker.", traffic.BatchRows),
+	}, fmt.Sprintf("CPU of the whole process; ratio: baseline / ours, both of the same round. Batches have %d rows; 16 shards; ours holds routing, queue and worker.", traffic.BatchRows),
 		"No collection is due while the baseline is measured, so its garbage is free here; a collection of it is a row of its own.")
 	sizes := []int{b.packets}
 	if b.full {
