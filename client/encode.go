@@ -10,10 +10,14 @@ import (
 const frameBytes = 24
 
 // ingestRequest wraps an encoded Batch without a sequence into an IngestRequest
-// with one. The result is a new slice.
-func ingestRequest(sequence uint64, batch []byte) []byte {
+// with one. The result lies in dst, which is overwritten, if that has room.
+func ingestRequest(dst []byte, sequence uint64, batch []byte) []byte {
 	inner := protowire.SizeTag(1) + protowire.SizeVarint(sequence) + len(batch)
-	b := make([]byte, 0, protowire.SizeTag(2)+protowire.SizeBytes(inner))
+	size := protowire.SizeTag(2) + protowire.SizeBytes(inner)
+	b := dst[:0]
+	if cap(b) < size {
+		b = make([]byte, 0, size)
+	}
 	b = wire.AppendIngestHeader(b, inner)
 	b = protowire.AppendTag(b, 1, protowire.VarintType) // Batch.sequence
 	b = protowire.AppendVarint(b, sequence)

@@ -236,7 +236,7 @@ func testBatch(n int) *flow.Batch {
 }
 
 // encodedSize is what a batch takes in the buffer.
-func encodedSize(b *flow.Batch) int { return len(ingestRequest(1, wire.AppendBatch(nil, b))) }
+func encodedSize(b *flow.Batch) int { return len(ingestRequest(nil, 1, wire.AppendBatch(nil, b))) }
 
 // running runs r until the test ends and returns the error of Run.
 func running(t *testing.T, r *Reporter) <-chan error {

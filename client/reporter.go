@@ -154,6 +154,9 @@ type ReporterStats struct {
 	// Away says that the newest attempt failed, or that the stream was cut, and
 	// that none stands since.
 	Away bool
+	// Waiting says that a call of Report waits for room, which only an
+	// acknowledgement can make.
+	Waiting bool
 	// Applied and Durable are the newest acknowledged sequences.
 	Applied, Durable uint64
 }
@@ -186,6 +189,7 @@ type Reporter struct {
 	sentTo  uint64          // the newest sequence that was sent, by this Reporter
 	drain   time.Time       // when not zero: end the stream when all is acknowledged, or then
 	scratch []byte          // encoding buffer of Report
+	waiting int             // calls of Report that wait for room
 
 	spool      *spool.Spool  // nil without one
 	spillSoon  chan struct{} // capacity 1: there may be something to write to the spool
@@ -313,7 +317,10 @@ func (r *Reporter) Report(ctx context.Context, b *flow.Batch) error {
 		}
 		r.spill()
 		r.scratch = nil // ours while we wait
-		if err := r.waitLocked(ctx); err != nil {
+		r.waiting++
+		err := r.waitLocked(ctx)
+		r.waiting--
+		if err != nil {
 			return err
 		}
 	}
@@ -323,7 +330,7 @@ func (r *Reporter) Report(ctx context.Context, b *flow.Batch) error {
 	r.stats.Packets += packets
 	r.stats.Bytes += bytes
 	if r.ring.fits(len(body) + frameBytes) {
-		h.body = ingestRequest(h.first, body)
+		h.body, h.ours = ingestRequest(r.ring.spareBody(), h.first, body), true
 		r.ring.push(h)
 		r.stats.HeldPackets += packets
 	} else {
@@ -425,7 +432,7 @@ func (r *Reporter) Stats() ReporterStats {
 	s.HeldBatches = r.ring.batches()
 	s.HeldBytes = uint64(r.ring.size) + r.ring.storedBytes
 	s.LostByReason = maps.Clone(s.LostByReason)
-	s.Away = !r.away.IsZero()
+	s.Away, s.Waiting = !r.away.IsZero(), r.waiting > 0
 	if r.spool != nil {
 		s.SpooledPackets = r.ring.onDisk()
 		s.SpoolBytes = uint64(r.spool.Size())

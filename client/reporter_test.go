@@ -121,6 +121,9 @@ func TestReporterBlocksWhenFull(t *testing.T) {
 			t.Fatalf("Report into a full buffer returned %v", err)
 		default:
 		}
+		if got := r.Stats(); !got.Waiting || got.Away {
+			t.Errorf("a Report waits for a collector that is there: %+v", got)
+		}
 		close(s.hold) // the next ProbeReport is answered with an Ack
 		if err := <-reported; err != nil {
 			t.Fatal(err)
@@ -130,6 +133,9 @@ func TestReporterBlocksWhenFull(t *testing.T) {
 		}
 		if err := <-ended; err != nil || s.packets != 4000*uint64(room+1) {
 			t.Errorf("Run: %v, %d packets counted, want %d", err, s.packets, 4000*(room+1))
+		}
+		if got := r.Stats(); got.Waiting || got.SentPackets != 4000*uint64(room+1) {
+			t.Errorf("in the end %+v, want %d packets sent and nobody waiting", got, 4000*(room+1))
 		}
 	})
 }
@@ -415,7 +421,7 @@ func TestReporterSaysItsOldestBatch(t *testing.T) {
 func TestIngestRequestIsProtobuf(t *testing.T) {
 	b := testBatch(100)
 	for _, sequence := range []uint64{1, 127, 128, 1 << 40} {
-		got := ingestRequest(sequence, wire.AppendBatch(nil, b))
+		got := ingestRequest(nil, sequence, wire.AppendBatch(nil, b))
 		var req whorlv1.IngestRequest
 		if err := proto.Unmarshal(got, &req); err != nil {
 			t.Fatal(err)

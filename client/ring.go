@@ -28,6 +28,9 @@ type held struct {
 	writing bool
 	// rejected says that the collector refused it for good.
 	rejected bool
+	// ours says that nobody but one stream refers to body, so that it can be
+	// used again once the collector has acknowledged the batch.
+	ours bool
 }
 
 func (h *held) lost() bool { return h.reason != "" }
@@ -54,6 +57,36 @@ type ring struct {
 	spooled       uint64 // everything up to here is in the spool, if there is one
 	storedBatches uint64 // batches and bytes that are in the spool alone
 	storedBytes   uint64
+
+	spare [][]byte // bodies to be used again
+}
+
+// What spare holds at most: as many batches as a collector acknowledges at once,
+// and none that is larger than a probe cuts them.
+const (
+	maxSpare      = 32
+	maxSpareBytes = 96 << 10
+)
+
+// spareBody returns memory for a body, nil when there is none.
+func (r *ring) spareBody() []byte {
+	n := len(r.spare)
+	if n == 0 {
+		return nil
+	}
+	body := r.spare[n-1]
+	r.spare[n-1], r.spare = nil, r.spare[:n-1]
+	return body
+}
+
+// recycle takes the body of h, which the collector has acknowledged. One that is
+// on its way to the spool, or that a second stream may be sending, is left to the
+// garbage collector.
+func (r *ring) recycle(h *held) {
+	if h.ours && !h.writing && h.body != nil && cap(h.body) <= maxSpareBytes && len(r.spare) < maxSpare {
+		r.spare = append(r.spare, h.body)
+	}
+	h.body = nil
 }
 
 // Reasons of the Lost records a ring makes.
@@ -176,6 +209,9 @@ func (r *ring) trim(durable uint64) (counted, rejected uint64) {
 			case !h.lost():
 				counted += h.packets
 			}
+			if part == &r.sent {
+				r.recycle(h)
+			}
 			n++
 		}
 		*part = dropFirst(*part, n)
@@ -208,6 +244,9 @@ func (r *ring) reject(sequence uint64) bool {
 // that it counted so far and no further.
 func (r *ring) rewind(counted uint64) {
 	r.counted, r.resumed = counted, 0
+	for i := range r.sent {
+		r.sent[i].ours = false // the stream before may be sending it still
+	}
 	all := append(r.sent, r.queued...)
 	n := 0
 	for n < len(all) && all[n].last <= counted && all[n].stored == nil {

@@ -428,7 +428,7 @@ func (r *Reporter) step(finishing bool) (step, []byte) {
 		}
 	}
 	if h.lost() {
-		return stepBatch, ingestRequest(h.first, wire.AppendBatch(nil, h.record()))
+		return stepBatch, ingestRequest(nil, h.first, wire.AppendBatch(nil, h.record()))
 	}
 	return stepBatch, h.body
 }
