@@ -56,7 +56,7 @@ func (w *worker) touch(j *job, list []uint16) {
 			sum += uint32(h.state)
 		}
 	}
-	w.touched += sum + w.touchYoung(list)
+	w.touched += sum
 	for i, at := range list {
 		f, k := &flows[at], &keys[i%touchBlock]
 		s := shards[f.shard]
@@ -80,33 +80,6 @@ func (w *worker) touch(j *job, list []uint16) {
 		}
 		f.hot = s.hot(f.slot)
 	}
-}
-
-// touchYoung loads what lies around the connections of flows that are not
-// established yet: they are most likely to change their place in a wheel, which
-// touches their neighbours there, and to get a fingerprint. The sum means nothing.
-func (w *worker) touchYoung(list []uint16) (sum uint32) {
-	var young [touchBlock]*seen
-	n := 0
-	for _, at := range list {
-		if f := &w.flows[at]; f.hot != nil && f.hot.state&phaseMask < phaseEstablished {
-			young[n%touchBlock] = f
-			n++
-		}
-	}
-	shards := w.t.shards
-	for _, f := range young[:n] {
-		sum += shards[f.shard].meta(f.slot).word
-	}
-	for _, f := range young[:n] {
-		s := shards[f.shard]
-		m := s.meta(f.slot)
-		sum += s.meta(m.next).word + s.meta(m.prev).word
-		if m.cells != 0 {
-			sum += uint32(s.cells.at(m.cells).tag)
-		}
-	}
-	return sum
 }
 
 // touchVictims looks up the index buckets of the connections that have to go if
