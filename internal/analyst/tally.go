@@ -94,16 +94,16 @@ type judgements struct {
 // entry kept silent.
 type judgement struct{ raised, suppressed []string }
 
-// maxVerdicts bounds those that wait. A tracker is never so far ahead; who does
+// maxJudgements bounds those that wait. A tracker is never so far ahead; who does
 // not call Take at all has them counted at once.
-const maxVerdicts = 1 << 17
+const maxJudgements = 1 << 17
 
 // add keeps v until its connection's departure comes. It reports false when there
 // is no room.
 func (vs *judgements) add(u tracker.UID, v judgement) bool {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
-	if len(vs.all) >= maxVerdicts {
+	if len(vs.all) >= maxJudgements {
 		return false
 	}
 	if vs.all == nil {

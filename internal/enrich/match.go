@@ -1,6 +1,8 @@
 package enrich
 
 import (
+	"slices"
+
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -23,6 +25,7 @@ func (t *Tables) Match(s *tracker.Snapshot, dst []tracker.TableMatch) []tracker.
 		return dst
 	}
 	m := matcher{tables: t, s: s}
+	var few [8]target
 	for h := range s.Fingerprints {
 		ix := t.index(s.Fingerprints[h].Type)
 		if ix == nil {
@@ -30,7 +33,6 @@ func (t *Tables) Match(s *tracker.Snapshot, dst []tracker.TableMatch) []tracker.
 		}
 		events := s.Fingerprints[h].Events
 		for i := range events {
-			var few [8]target
 			for _, hit := range ix.lookup(events[i].Value, few[:0]) {
 				m.hit(hit, place{uint16(h), uint16(i)})
 			}
@@ -194,6 +196,37 @@ func (t *Tables) Hits(typ ja4.Type, value string, dst []Hit) []Hit {
 		dst = append(dst, Hit{h.entry, int(h.part)})
 	}
 	return dst
+}
+
+// Needed describes fingerprints without one of which a connection matches no entry
+// of t: those of a type, or of all types when it is 0, for which match is true.
+// Of a combination it is those of one part. match is safe for concurrent use.
+func (t *Tables) Needed() (typ ja4.Type, match func(value string) bool) {
+	var needed []*Entry
+	for i, e := range t.Entries() {
+		// The types that name somebody alone are the rare ones.
+		part := slices.IndexFunc(e.Parts, func(p Part) bool { return weak(p.Type) == "" })
+		needed = append(needed, &Entry{ID: e.ID, Parts: e.Parts[max(part, 0) : max(part, 0)+1]})
+		if part := needed[i].Parts[0].Type; i == 0 || part == typ {
+			typ = part
+		} else {
+			typ = 0
+		}
+	}
+	ones, err := Compile(needed)
+	if err != nil {
+		// Taken one by one the parts passed no limit; whoever fears it looks at all.
+		return 0, func(string) bool { return true }
+	}
+	return typ, func(value string) bool {
+		var few [8]target
+		for _, ix := range ones.types {
+			if ix != nil && len(ix.lookup(value, few[:0])) > 0 {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 // Value says what one value of type typ is known for on its own: the application

@@ -19,15 +19,17 @@ const (
 	// half of all connections must not push everything else out of the feed.
 	DefaultMaxDiscoveries = 10_000
 	// DefaultShare is the share of one processor that a hunt takes, in percent.
-	DefaultShare = 25
-	// pageConnections and pageBytes bound what is looked at between two rests.
+	DefaultShare = 8
+	// pageConnections and pageBytes bound what is copied or read between two
+	// rests.
 	pageConnections = 256
 	pageBytes       = 256 << 10
 )
 
 // Live is the table of connections: a *tracker.Tracker.
 type Live interface {
-	Page(c tracker.Cursor, d tracker.Detail, limit int, page []tracker.Snapshot) ([]tracker.Snapshot, tracker.Cursor, bool)
+	Count() tracker.Totals
+	Search(q tracker.Query, c tracker.Cursor) *tracker.Search
 	GetUID(u tracker.UID, d tracker.Detail, into *tracker.Snapshot) bool
 }
 
@@ -61,7 +63,8 @@ type Config struct {
 type Result struct {
 	// Entries is how many new entries were hunted for.
 	Entries int
-	// Live and Held count the connections and evictions that were looked at.
+	// Live is how many connections the table had when the hunt began, Held how
+	// many evictions of the feed were looked at.
 	Live, Held uint64
 	// Lost evictions left the feed before the hunt got to them.
 	Lost uint64

@@ -65,14 +65,21 @@ func (h *Hunter) add(r Result) {
 	t.Announced += r.Announced
 }
 
-// live walks the connections of the table.
+// live searches the table. It asks the table for the connections that show a
+// fingerprint of those that matter, which it finds without copying the others,
+// and looks at these closely.
 func (s *search) live(ctx context.Context) error {
+	s.result.Live = s.h.cfg.Live.Count().Live
+	s.h.add(Result{Live: s.result.Live})
+	typ, match := s.bad.Needed()
+	walk := s.h.cfg.Live.Search(tracker.Query{
+		Match:  func(r *tracker.Row) bool { return r.Shows(0) },
+		Prints: []tracker.PrintSet{{Type: typ, Match: match}}, Needs: []int{0},
+	}, tracker.Cursor{})
 	var page []tracker.Snapshot
-	var at tracker.Cursor
 	for more := true; more; {
-		start := time.Now()
-		page, at, more = s.h.cfg.Live.Page(at, tracker.Histories, pageConnections, page)
-		before := s.result
+		start, before := time.Now(), s.result
+		page, more = walk.Page(tracker.Histories, pageConnections, page)
 		for i := range page {
 			c := &page[i]
 			if !s.condemned(c) {
@@ -85,7 +92,6 @@ func (s *search) live(ctx context.Context) error {
 				return err
 			}
 		}
-		s.result.Live += uint64(len(page))
 		if err := s.rest(ctx, start, before); err != nil {
 			return err
 		}
@@ -197,7 +203,7 @@ func (s *search) announce(ctx context.Context, c *tracker.Snapshot, eviction uin
 // within its share.
 func (s *search) rest(ctx context.Context, start time.Time, before Result) error {
 	s.h.add(Result{
-		Live: s.result.Live - before.Live, Held: s.result.Held - before.Held, Lost: s.result.Lost - before.Lost,
+		Held: s.result.Held - before.Held, Lost: s.result.Lost - before.Lost,
 		Allowed: s.result.Allowed - before.Allowed, Found: s.result.Found - before.Found, Announced: s.result.Announced - before.Announced,
 	})
 	share := time.Duration(s.h.cfg.Share)

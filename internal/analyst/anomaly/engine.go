@@ -392,11 +392,11 @@ func (h *hit) anomaly(r *Rule, ev *tracker.Event) tracker.Anomaly {
 	switch r.measure {
 	case byCount, byDistinct:
 		a.Evidence = append(a.Evidence, tracker.Evidence{
-			Value: fmt.Sprintf("%d in %v, more than %d", h.n, time.Duration(r.limit.Window), r.limit.Threshold),
+			Value: fmt.Sprintf("%d in %v, more than %d", h.n, inWords(time.Duration(r.limit.Window)), r.limit.Threshold),
 		})
 	case byBeat:
 		a.Evidence = append(a.Evidence, tracker.Evidence{
-			Value: fmt.Sprintf("%d intervals of about %v, score %v", h.n, h.interval(), h.score()),
+			Value: fmt.Sprintf("%d intervals of about %v, score %v", h.n, inWords(h.interval()), h.score()),
 		})
 	case bySteadiness:
 		a.Evidence = append(a.Evidence, tracker.Evidence{Value: fmt.Sprintf("%d equal ones before", h.n)})
@@ -449,9 +449,9 @@ func (h *hit) place(name string, r *Rule, ev *tracker.Event) string {
 	case "threshold":
 		return strconv.Itoa(int(r.limit.Threshold))
 	case "window":
-		return time.Duration(r.limit.Window).String()
+		return inWords(time.Duration(r.limit.Window))
 	case "interval":
-		return h.interval().String()
+		return inWords(h.interval())
 	case "score":
 		return h.score()
 	}

@@ -151,8 +151,8 @@ func TestEvidence(t *testing.T) {
 	for _, e := range a.Evidence {
 		values = append(values, e.Value)
 	}
-	if a.Description != "10.0.0.5 has tried 21 ports of 192.0.2.1 within 1m0s" || a.RaisedAt != at(20*time.Second) || a.PacketNum != 1 ||
-		!slices.Contains(values, "21 in 1m0s, more than 20") || !slices.Contains(values, "1000") {
+	if a.Description != "10.0.0.5 has tried 21 ports of 192.0.2.1 within 1m" || a.RaisedAt != at(20*time.Second) || a.PacketNum != 1 ||
+		!slices.Contains(values, "21 in 1m, more than 20") || !slices.Contains(values, "1000") {
 		t.Errorf("a scan is described as %+v", a)
 	}
 	_, all = feed(Builtin(), events(21, func(i int) *tracker.Event {
@@ -348,7 +348,7 @@ func TestTexts(t *testing.T) {
 	_, all := feed(rs, events(2, func(i int) *tracker.Event {
 		return with(shown("10.0.0.5", "192.0.2.1", 443, ja4.TypeJA4, "v", 0), func(ev *tracker.Event) { ev.ServerName = strings.Repeat("n", 255) })
 	}))
-	want := "10.0.0.5 40000 192.0.2.1 443 tcp lab p " + strings.Repeat("n", 80) + "… ja4 v 2 1 1m0s"
+	want := "10.0.0.5 40000 192.0.2.1 443 tcp lab p " + strings.Repeat("n", 80) + "… ja4 v 2 1 1m"
 	if len(all) != 1 || all[0].Description != want {
 		t.Errorf("the text is %v, want %q", all, want)
 	}

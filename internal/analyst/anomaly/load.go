@@ -271,7 +271,7 @@ func (l *loader) settings(r *Rule) section {
 
 func (l *loader) checkBeat(n *yaml.Node, r *Rule) {
 	if r.measure == byBeat && r.shortest >= r.longest {
-		l.bad(n, "%s: shortest is %v, longest %v", r.ID, r.shortest, r.longest)
+		l.bad(n, "%s: shortest is %s, longest %s", r.ID, inWords(r.shortest), inWords(r.longest))
 	}
 }
 

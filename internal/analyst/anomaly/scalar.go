@@ -78,7 +78,7 @@ func (l *loader) duration(n *yaml.Node, what string, least, most time.Duration) 
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < least || d > most {
-		l.bad(n, "%s is %q, want a time from %v to %v, such as 90s or 5m", what, clip(s, 40), least, most)
+		l.bad(n, "%s is %q, want a time from %s to %s, such as 90s or 5m", what, clip(s, 40), inWords(least), inWords(most))
 		return 0, false
 	}
 	return d, true
