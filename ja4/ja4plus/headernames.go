@@ -1,6 +1,7 @@
 package ja4plus
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 
@@ -21,8 +22,8 @@ var staticFields = sync.OnceValue(func() []hpack.HeaderField {
 })
 
 // commonNames are what a headerTable says in one byte, besides the names of
-// the static table: what browsers, gRPC and proxies send. A name may be added
-// at the end at will; nothing of it is stored.
+// the static table: what browsers, gRPC and proxies send. No number outlives
+// the program, so that the list may change at will.
 const commonNames = `
 accept-encoding accept-language alt-svc cache-control connection content-digest content-security-policy
 cross-origin-resource-policy device-memory dnt downlink dpr early-data ect expect-ct
@@ -44,36 +45,69 @@ x-goog-authuser x-goog-request-params x-goog-user-project x-ms-client-request-id
 x-http-method-override x-device-id x-app-version x-platform x-grpc-web http2-settings idempotency-key
 `
 
+// commonFields are fields of which a headerTable says the size of the value,
+// too, in the same byte: the many that the same few values of one size fill.
+const commonFields = `
+accept 3, accept-encoding 4 13 17 23, cache-control 8 9, content-length 1 2 3 4, content-type 16 22 33, dnt 1, pragma 8, priority 3 6,
+grpc-accept-encoding 4 21, grpc-encoding 4, grpc-timeout 2 3 4 5 6, te 8, sec-ch-ua-mobile 2, sec-ch-ua-platform 7 9,
+sec-fetch-dest 4 5 6 8, sec-fetch-mode 4 7 8, sec-fetch-site 4 9 10 11, sec-fetch-user 2, upgrade-insecure-requests 1,
+traceparent 55, x-b3-sampled 1, x-b3-spanid 16, x-b3-traceid 16 32, x-correlation-id 36, x-request-id 32 36, x-requested-with 14
+`
+
 // headerNames are names by number, from 1, and what they are for.
 type headerNames struct {
-	names   [][]byte
-	roles   []fieldRole
-	numbers map[string]uint8
-	static  [][]byte // names of the static table, by index
+	names  [][]byte
+	roles  []fieldRole
+	values []int    // bytes of the value, less than 0 when they vary
+	static [][]byte // names of the static table, by index
+
+	numbers map[fieldForm]uint8
+}
+
+// fieldForm is a name and the length of the value, less than 0 for any.
+type fieldForm struct {
+	name  string
+	value int
+}
+
+// number returns the number of a field's form, or 0, and whether it says the
+// length of the value.
+func (c *headerNames) number(name []byte, value int) (number uint8, all bool) {
+	if number = c.numbers[fieldForm{string(name), value}]; number != 0 {
+		return number, true
+	}
+	return c.numbers[fieldForm{string(name), -1}], false
 }
 
 // commonHeaders returns the common names.
 var commonHeaders = sync.OnceValue(func() *headerNames {
 	const most = 256
-	c := new(headerNames)
-	c.numbers = make(map[string]uint8, most)
-	c.names, c.roles = make([][]byte, 1, most), make([]fieldRole, 1, most)
-	add := func(name string) {
-		if _, known := c.numbers[name]; known || len(c.names) == most {
+	c := &headerNames{numbers: make(map[fieldForm]uint8, most), names: make([][]byte, 1, most), roles: make([]fieldRole, 1, most), values: make([]int, 1, most)}
+	add := func(name string, value int) {
+		form := fieldForm{name, value}
+		if c.numbers[form] != 0 || len(c.names) == most {
 			return
 		}
-		c.numbers[name] = uint8(len(c.names))
+		c.numbers[form] = uint8(len(c.names))
 		c.names = append(c.names, []byte(name))
 		c.roles = append(c.roles, roleOf([]byte(name)))
+		c.values = append(c.values, value)
 	}
 	for _, f := range staticFields()[1:] {
-		add(f.Name)
+		add(f.Name, -1)
 	}
 	for _, f := range staticFields() {
-		c.static = append(c.static, c.names[c.numbers[f.Name]])
+		c.static = append(c.static, c.names[c.numbers[fieldForm{f.Name, -1}]])
 	}
 	for name := range strings.FieldsSeq(commonNames) {
-		add(name)
+		add(name, -1)
+	}
+	for field := range strings.SplitSeq(commonFields, ",") {
+		words := strings.Fields(field)
+		for _, word := range words[1:] {
+			value, _ := strconv.Atoi(word)
+			add(words[0], value)
+		}
 	}
 	return c
 })

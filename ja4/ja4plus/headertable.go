@@ -5,15 +5,15 @@ import "encoding/binary"
 // A headerTable is the dynamic table of HPACK (RFC 7541 section 2.3.2) reduced
 // to what a JA4H may need of it: of every entry the name and the size, which
 // says when it is evicted; the value where a fingerprint or the server name
-// reads it, that is of cookies, hosts, the method and the language. A request
-// of a browser adds two or three bytes per header field, besides the text of
-// cookies and of names that are not common.
+// reads it, that is of cookies, hosts, the method and the language. An entry
+// takes one or two bytes, seldom three, besides the text of cookies, of hosts
+// and of names that are not common.
 type headerTable struct {
-	// entries, oldest first, each: a byte with the number of a common name or
-	// 0; its size less fieldOverhead, as uvarint; with 0 the length of the
-	// name, as uvarint, and the name; then what fieldRole.keeps says. They are
-	// never written to but behind their end, so that a copy of the slice with
-	// no capacity to spare may be shared.
+	// entries, oldest first, each: a byte with the number of a common form or
+	// name, or 0; its size less fieldOverhead, as uvarint, unless the number
+	// says it; with 0 the length of the name, as uvarint, and the name; then
+	// what fieldRole.keeps says. They are never written to but behind their
+	// end, so that a copy of the slice with no capacity to spare may be shared.
 	entries []byte
 	max     uint32 // bytes, as RFC 7541 section 4.1 counts
 }
@@ -104,27 +104,34 @@ func readEntry(b []byte) (e tableEntry, n int) {
 	}
 	common := commonHeaders()
 	number := int(b[0])
-	length, w := binary.Uvarint(b[1:])
-	if w <= 0 || length > maxHPACKTable || number >= len(common.names) {
+	if number >= len(common.names) {
 		return e, 0
 	}
-	e.size, n = int(length)+fieldOverhead, 1+w
-	if number != 0 {
-		e.name, e.role = common.names[number], common.roles[number]
-	} else {
-		nameLength, w := binary.Uvarint(b[n:])
-		if w <= 0 || nameLength > uint64(len(b)-n-w) {
+	n = 1
+	e.name, e.role = common.names[number], common.roles[number]
+	valueLength := common.values[number]
+	if number == 0 || valueLength < 0 {
+		length, w := binary.Uvarint(b[n:])
+		if w <= 0 || length > maxHPACKTable {
 			return e, 0
 		}
 		n += w
-		e.name = b[n : n+int(nameLength)]
-		e.role = roleOf(e.name)
-		n += int(nameLength)
+		if number == 0 {
+			nameLength, w := binary.Uvarint(b[n:])
+			if w <= 0 || nameLength > uint64(len(b)-n-w) {
+				return e, 0
+			}
+			n += w
+			e.name = b[n : n+int(nameLength)]
+			e.role = roleOf(e.name)
+			n += int(nameLength)
+		}
+		valueLength = int(length) - len(e.name)
 	}
-	valueLength := int(length) - len(e.name)
 	if valueLength < 0 {
 		return e, 0
 	}
+	e.size = len(e.name) + valueLength + fieldOverhead
 	kept := e.role.keeps(valueLength)
 	if kept > len(b)-n {
 		return e, 0
@@ -135,9 +142,11 @@ func readEntry(b []byte) (e tableEntry, n int) {
 
 // appendEntry appends the entry of a field.
 func appendEntry(dst, name, value []byte) []byte {
-	number := commonHeaders().numbers[string(name)]
+	number, all := commonHeaders().number(name, len(value))
 	dst = append(dst, number)
-	dst = binary.AppendUvarint(dst, uint64(len(name)+len(value)))
+	if !all {
+		dst = binary.AppendUvarint(dst, uint64(len(name)+len(value)))
+	}
 	if number == 0 {
 		dst = binary.AppendUvarint(dst, uint64(len(name)))
 		dst = append(dst, name...)
