@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/whorl-net/whorl/client"
@@ -75,21 +76,84 @@ func (p *capturing) run(ctx context.Context) error {
 		reported <- err
 	}()
 
+	captured := make(chan struct{})
+	defer context.AfterFunc(ctx, func() { p.loosen(captured, stop) })()
+	watching := p.watchRoom(captured)
 	captureErr := p.probe.Run(capturing)
+	close(captured)
+	<-watching
 	p.cut = ctx.Err() != nil
 	finishing, cancel := p.patience(ctx)
 	defer cancel()
-	defer p.sayWaiting(finishing)()
+	if reporting.Err() == nil {
+		defer p.sayWaiting(finishing)()
+	}
 	finishErr := p.reporter.Finish(finishing, p.flags.Flush)
 	stop()
 	runErr := <-reported
 	if captureErr != nil && !errors.Is(captureErr, client.ErrFinished) {
 		return captureErr
 	}
+	if ctx.Err() != nil && errors.Is(runErr, context.Canceled) {
+		return nil // stopped by loosen
+	}
 	if finishErr != nil && finishing.Err() == nil {
 		return runErr // why the reporter ended before it was finished
 	}
 	return nil
+}
+
+// loosen stops the reporter when somebody wants to end while a batch of a file
+// waits for room that nobody makes: a probe reports what it has read first.
+func (p *capturing) loosen(captured <-chan struct{}, stop context.CancelFunc) {
+	within := finishWithin
+	if p.reporter.Stats().Away {
+		within = time.Second
+	}
+	select {
+	case <-captured:
+	case <-time.After(within):
+		stop()
+	}
+}
+
+// roomEvery is how often a probe looks whether its files wait for room.
+const roomEvery = 2 * time.Second
+
+// watchRoom says, once each time, that files wait because the collector is away
+// and all there is to keep them in is full. It ends soon after captured is
+// closed, and closes what it returns.
+func (p *capturing) watchRoom(captured <-chan struct{}) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(roomEvery)
+		defer tick.Stop()
+		said := false
+		for {
+			select {
+			case <-captured:
+				return
+			case <-tick.C:
+			}
+			s := p.reporter.Stats()
+			if full := s.Away && s.Waiting; full != said {
+				if said = full; full {
+					p.c.say("%s full: reading waits for the collector, which is away; Ctrl-C ends it", p.whatIsFull())
+				}
+			}
+		}
+	}()
+	return done
+}
+
+// whatIsFull names what batches are kept in.
+func (p *capturing) whatIsFull() string {
+	buffer := fmt.Sprintf("the buffer (--buffer %v)", p.flags.Buffer)
+	if p.flags.spool.Spool == "" {
+		return buffer + " is"
+	}
+	return fmt.Sprintf("%s and the spool %s (--spool-max %v) are", buffer, p.flags.spool.Spool, p.flags.spool.SpoolMax)
 }
 
 // patience is how long Finish may take. Who has a spool waits for nobody who is
