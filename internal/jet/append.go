@@ -54,6 +54,10 @@ func (s *Stream) Append(ctx context.Context, data []byte) (number uint64, err er
 		if number != s.last+1 {
 			return 0, fmt.Errorf("append to stream %s: message %d came behind %d: %w", s.name, number, s.last, ErrConflict)
 		}
+		// It counts when the file system takes changes behind its sync.
+		if err := s.beat(); err != nil {
+			return 0, fmt.Errorf("append to stream %s: not sure that it was synced: %w", s.name, err)
+		}
 		s.last, s.unsettled = number, false
 		return number, nil
 	}

@@ -428,3 +428,41 @@ func TestIndexOfAFailedEngineIsDropped(t *testing.T) {
 		}
 	}
 }
+
+// A message that was synced counts only when the file system still takes changes;
+// until then it is not acknowledged, and it is stored once all the same.
+func TestSyncIsNotBelievedAlone(t *testing.T) {
+	s := open(t, start(t, t.TempDir()), StreamConfig{})
+	insist(t, s, 1, childSize)
+	check, readOnly := s.beat, errors.New("read-only file system")
+	s.beat = func() error { return readOnly }
+	if _, err := s.Append(t.Context(), message(2, childSize)); !errors.Is(err, readOnly) {
+		t.Fatalf("a message was acknowledged that may be nowhere: %v", err)
+	}
+	s.beat = check
+	insist(t, s, 2, childSize)
+	insist(t, s, 3, childSize)
+	all(t, s, 3, childSize)
+}
+
+// A beat changes a name each time and needs nothing that was there before.
+func TestBeat(t *testing.T) {
+	dir := t.TempDir()
+	b := beat{dir: dir, name: "log"}
+	for n := range 6 {
+		if n == 3 {
+			os.RemoveAll(dir)
+			os.Mkdir(dir, 0o700)
+		}
+		if err := b.check(); err != nil {
+			t.Fatal(err)
+		}
+		if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+			t.Errorf("%v, %v; want one file", files, err)
+		}
+	}
+	b.dir = filepath.Join(dir, "gone")
+	if b.check() == nil {
+		t.Error("a folder that is gone took a change")
+	}
+}

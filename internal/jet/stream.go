@@ -49,6 +49,7 @@ type Stream struct {
 
 	last      uint64 // number of the newest message that is known to be stored
 	unsettled bool   // the outcome of an append behind last is not known
+	beat      func() error
 }
 
 // Message is one message of a stream.
@@ -120,6 +121,7 @@ func (s *Server) Open(ctx context.Context, cfg StreamConfig) (*Stream, error) {
 	}
 	st := &Stream{server: s, name: cfg.Name, maxBytes: want.MaxBytes, engine: e, handle: h}
 	st.last = h.CachedInfo().State.LastSeq
+	st.beat = (&beat{dir: s.cfg.Dir, name: cfg.Name, off: s.cfg.NoSync}).check
 	return st, nil
 }
 
