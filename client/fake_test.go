@@ -25,7 +25,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // the test. It works inside a synctest bubble.
 func serve(t *testing.T, register func(*grpc.Server), opts ...Option) *Client {
 	t.Helper()
-	listener := bufconn.Listen(1 << 20)
+	return serveOn(t, bufconn.Listen(1<<20), register, opts...)
+}
+
+func serveOn(t *testing.T, listener *bufconn.Listener, register func(*grpc.Server), opts ...Option) *Client {
+	t.Helper()
 	server := grpc.NewServer(grpc.WaitForHandlers(true))
 	register(server)
 	var wg sync.WaitGroup

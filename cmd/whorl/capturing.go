@@ -34,7 +34,7 @@ func newCapturing(c *console, f *captureFlags, src *sources, cl *client.Client, 
 		return nil, explainSpool(err)
 	}
 	if n := p.reporter.Stats().HeldPackets; n > 0 {
-		c.say("%s wait in the spool %s and are sent first", output.Plural(n, "packet"), f.spool.Spool)
+		c.say("%s wait in the spool %s and are sent first", output.Plural(n, "packet"), f.send.Spool)
 	}
 	cfg, err := f.probeConfig(c, src)
 	if err != nil {
@@ -150,10 +150,10 @@ func (p *capturing) watchRoom(captured <-chan struct{}) <-chan struct{} {
 // whatIsFull names what batches are kept in.
 func (p *capturing) whatIsFull() string {
 	buffer := fmt.Sprintf("the buffer (--buffer %v)", p.flags.Buffer)
-	if p.flags.spool.Spool == "" {
+	if p.flags.send.Spool == "" {
 		return buffer + " is"
 	}
-	return fmt.Sprintf("%s and the spool %s (--spool-max %v) are", buffer, p.flags.spool.Spool, p.flags.spool.SpoolMax)
+	return fmt.Sprintf("%s and the spool %s (--spool-max %v) are", buffer, p.flags.send.Spool, p.flags.send.SpoolMax)
 }
 
 // patience is how long Finish may take. Who has a spool waits for nobody who is
@@ -161,7 +161,7 @@ func (p *capturing) whatIsFull() string {
 func (p *capturing) patience(ctx context.Context) (context.Context, context.CancelFunc) {
 	within, s := finishWithin, p.reporter.Stats()
 	switch {
-	case p.flags.spool.Spool != "" && (s.Away || p.flags.toSpool && s.Connects == 0):
+	case p.flags.send.Spool != "" && (s.Away || p.flags.toSpool && s.Connects == 0):
 		within = 0
 	case !p.flags.live() && ctx.Err() == nil:
 		return p.untilInterrupted(ctx)
@@ -247,7 +247,7 @@ func (p *capturing) incomplete() error {
 	}
 	if s.SpooledPackets > 0 && !replay {
 		p.c.say("%s wait in the spool %s: the next start sends them, or: whorl probe --spool %[2]s",
-			output.Plural(s.SpooledPackets, "packet"), p.flags.spool.Spool)
+			output.Plural(s.SpooledPackets, "packet"), p.flags.send.Spool)
 	}
 	switch n := gone(s); {
 	case n > 0 && died != "":
@@ -268,7 +268,7 @@ func (p *capturing) incomplete() error {
 
 // spooled is the end of a replay that is kept, and not yet counted.
 func (p *capturing) spooled(packets uint64, why string) error {
-	next := "whorl probe --spool " + shellLine([]string{p.flags.spool.Spool})
+	next := "whorl probe --spool " + shellLine([]string{p.flags.send.Spool})
 	if p.flags.Flush {
 		next += " --flush"
 	}
@@ -277,5 +277,5 @@ func (p *capturing) spooled(packets uint64, why string) error {
 		wait = "waits"
 	}
 	return failf(exitIncomplete, "probe: %s%s %s in the spool %s, and the collector has not acknowledged them",
-		why, output.Plural(packets, "packet"), wait, p.flags.spool.Spool).hint("send them: " + next)
+		why, output.Plural(packets, "packet"), wait, p.flags.send.Spool).hint("send them: " + next)
 }

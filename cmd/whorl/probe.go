@@ -20,7 +20,7 @@ import (
 // probeCmd captures and reports to a collector.
 type probeCmd struct {
 	captureFlags
-	spoolFlags
+	sendFlags
 	DryRun bool `group:"report" help:"Print what would be sent, as JSON; connect to nobody."`
 	clientFlags
 }
@@ -34,11 +34,11 @@ func (*probeCmd) examples() []string {
 }
 
 func (cmd *probeCmd) check() error {
-	cmd.captureFlags.spool = cmd.spoolFlags
+	cmd.captureFlags.send = cmd.sendFlags
 	if cmd.spoolAlone() {
-		return errors.Join(cmd.spoolFlags.check(), cmd.clientFlags.check())
+		return errors.Join(cmd.sendFlags.check(), cmd.clientFlags.check())
 	}
-	return errors.Join(cmd.captureFlags.check(), cmd.spoolFlags.check(), cmd.clientFlags.check())
+	return errors.Join(cmd.captureFlags.check(), cmd.sendFlags.check(), cmd.clientFlags.check())
 }
 
 // spoolAlone reports whether nothing is to be captured, only sent.

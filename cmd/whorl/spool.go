@@ -11,13 +11,15 @@ import (
 	"github.com/whorl-net/whorl/internal/output"
 )
 
-// spoolFlags are those of a probe that keeps what its collector has not taken.
-type spoolFlags struct {
+// sendFlags are those of a probe on its way to the collector: how it sends, and
+// what it keeps when the collector has not taken it.
+type sendFlags struct {
+	Compress string `group:"report" enum:"none,zstd" default:"none" placeholder:"HOW" help:"zstd compresses what is sent, for slow links; none does not (default ${default})."`
 	Spool    string `group:"report" placeholder:"DIR" help:"Keep batches in this directory when the collector is away for more than a second; the next start sends them. With -r and no collector the files are read into it. Without -i or -r: send what waits there, then exit."`
 	SpoolMax size   `group:"report" default:"1GiB" placeholder:"SIZE" help:"What the spool may take; beyond, the oldest batches become one Lost record, with -r the reader waits (default ${default})."`
 }
 
-func (f *spoolFlags) check() error {
+func (f *sendFlags) check() error {
 	if f.SpoolMax < client.MinSpoolBytes {
 		return fmt.Errorf("--spool-max: want at least %v", size(client.MinSpoolBytes))
 	}
