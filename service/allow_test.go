@@ -56,7 +56,7 @@ func TestReloadKeepsToTheAllowlist(t *testing.T) {
 	r := newRig(t, Config{Knowledge: Knowledge{KnownBad: []string{bad}, Rules: []string{rules}}})
 	p, _ := r.report(helloOf("edge", "s"))
 	p.batch(withFingerprint(packets(1, time.Second, 1), ja4.TypeJA4, "t13d0000h2_000000000000_000000000001"))
-	p.batch(withFingerprint(packets(1, time.Second, 2), ja4.TypeJA4, "t13d0000h2_000000000000_000000000002"))
+	p.batch(withFingerprint(packets(2, time.Second, 2), ja4.TypeJA4, "t13d0000h2_000000000000_000000000002"))
 	p.acked(2)
 	other := "  - {id: other, match: {ja4: t13d0000h2_000000000000_000000000002}}\n"
 	for path, text := range map[string]string{bad: badTable + other, rules: "allow:\n- {known-bad: [trickster]}\n"} {
