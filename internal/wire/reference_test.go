@@ -176,7 +176,8 @@ func batchOf(p []byte) (*flow.Batch, error) {
 	}
 	if l := m.GetLost(); l != nil {
 		if rows > 0 || len(b.Fingerprints) > 0 || l.GetFirstSequence() == 0 ||
-			l.GetLastSequence() < l.GetFirstSequence() || len(l.GetReason()) > 64 {
+			l.GetLastSequence() < l.GetFirstSequence() || len(l.GetReason()) > 64 ||
+			l.GetPackets() > 1<<50 || l.GetBytes() > 1<<50 {
 			return nil, errReference
 		}
 		b.Lost = &flow.Lost{FirstSequence: l.GetFirstSequence(), LastSequence: l.GetLastSequence(),
