@@ -78,7 +78,7 @@ func (d *Decoder) common(in *capture.Packet, out *Packet) bool {
 	}
 	out.Tuple.SrcPort, out.Tuple.DstPort, out.Tuple.Protocol = be16(b), be16(b[2:]), protocol
 	out.Time, out.WireLength = in.Time, in.WireLength
-	out.Fragment, out.Held = false, nil
+	out.Fragment, out.Held, out.TCPCut = false, nil, false
 	return true
 }
 

@@ -15,7 +15,7 @@ func same(t *testing.T, in *capture.Packet) bool {
 	t.Helper()
 	short, long := New(Config{}), New(Config{})
 	// What was in out before must not shine through.
-	got := Packet{Fragment: true, Held: make([]HeldFragment, 1), TCPFlags: 1, Window: 2, Seq: 3, Ack: 4, TCPOptions: []byte{5}, TTL: 6}
+	got := Packet{Fragment: true, Held: make([]HeldFragment, 1), TCPFlags: 1, Window: 2, Seq: 3, Ack: 4, TCPOptions: []byte{5}, TCPCut: true, TTL: 6}
 	if !short.common(in, &got) {
 		return false
 	}

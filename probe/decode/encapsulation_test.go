@@ -246,6 +246,9 @@ func TestCutAnywhere(t *testing.T) {
 				if v != Tracked || got.Tuple != innerTuple(v6) || !bytes.Equal(got.Payload, payload) {
 					t.Fatalf("cut at %d: %v %+v", n, v, got)
 				}
+				if whole := n >= ports+16+len(innerOptions); got.TCPCut == whole {
+					t.Fatalf("cut at %d: TCPCut %v with a whole header %v", n, got.TCPCut, whole)
+				}
 				if n >= ports+16 && got.PayloadLength != len(innerPayload) {
 					t.Fatalf("cut at %d: payload length %d, want %d", n, got.PayloadLength, len(innerPayload))
 				}

@@ -28,11 +28,14 @@ type Packet struct {
 
 	// TCPFlags, Window, Seq, Ack and TCPOptions are those of a TCP header, zero otherwise.
 	// TCPFlags holds the low 8 flag bits. TCPOptions are the raw option bytes,
-	// from byte 20 of the header to its end, as far as captured.
+	// from byte 20 of the header to its end, as far as captured. TCPCut says that
+	// the header was broken or not captured to its end: what is not there is zero,
+	// which says nothing of the sender.
 	TCPFlags   uint8
 	Window     uint16
 	Seq, Ack   uint32
 	TCPOptions []byte
+	TCPCut     bool
 
 	// Payload is the transport payload without link-layer padding, as far as
 	// captured; PayloadLength its full length by the IP header (but no more

@@ -45,6 +45,7 @@ func (d *Decoder) tcp(ip *ipHeader, b []byte, wire int) Verdict {
 	}
 	out := d.found(ip, flow.TCP, be16(b), be16(b[2:]))
 	if len(b) < 20 {
+		out.TCPCut = true
 		if len(b) >= 8 {
 			out.Seq = be32(b[4:])
 		}
@@ -65,11 +66,12 @@ func (d *Decoder) tcp(ip *ipHeader, b []byte, wire int) Verdict {
 	out.Window = be16(b[14:])
 	head := int(b[12]>>4) * 4
 	if head < 20 || head > wire {
+		out.TCPCut = true
 		return d.incomplete(true)
 	}
 	out.PayloadLength = wire - head
 	if len(b) < head {
-		out.TCPOptions = b[20:]
+		out.TCPOptions, out.TCPCut = b[20:], true
 		return d.incomplete(false)
 	}
 	out.TCPOptions = b[20:head:head]

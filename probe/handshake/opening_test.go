@@ -63,6 +63,18 @@ func TestOpenings(t *testing.T) {
 				c.seq[client]--
 				return c.open()
 			}(), "ja4t " + tcpOnly, 1},
+		"SYN not captured whole": {
+			func() *conversation {
+				c := newConversation().open()
+				c.packets[0].TCPOptions, c.packets[0].TCPCut = nil, true
+				return c
+			}(), "ja4ts ja4l ja4ls", 1},
+		"SYN-ACK not captured whole": {
+			func() *conversation {
+				c := newConversation().open()
+				c.packets[1].TCPOptions, c.packets[1].TCPCut = nil, true
+				return c
+			}(), "ja4t ja4l ja4ls", 1},
 		"port used again":              {again(newConversation().open(), [2]uint32{5, 6}).open(), both, 2},
 		"port used again, no SYN seen": {again(newConversation().open(), [2]uint32{5, 6}).packet(client, flow.SYN, nil).packet(server, flow.SYN|flow.ACK, nil), tcpOnly + " ja4t ja4ts", 2},
 		"answers only, twice": {

@@ -164,7 +164,7 @@ func (g *Engine) tcp(e *entry) {
 		if flags&flow.RST != 0 {
 			e.flags |= flagRST
 		}
-		if isSYN(flags) && g.types.Has(ja4.TypeJA4T) {
+		if isSYN(flags) && !p.TCPCut && g.types.Has(ja4.TypeJA4T) {
 			g.event(ja4.Event{Type: ja4.TypeJA4T, Value: g.syns.of(p.Window, p.TCPOptions)})
 		}
 	}
@@ -253,7 +253,7 @@ func (g *Engine) openingTimes(e *entry, latency *ja4plus.TCPLatency, retries *ja
 		case fromClient:
 		case flags&flow.RST != 0:
 			value, _ = retries.Reset(p.Time)
-		case isSYNACK(flags):
+		case isSYNACK(flags) && !p.TCPCut:
 			value, _ = retries.SYNACK(p.Time, p.Window, p.TCPOptions)
 		}
 		g.event(ja4.Event{Type: ja4.TypeJA4TS, Value: value})
