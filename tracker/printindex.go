@@ -16,7 +16,7 @@ type printIndex struct {
 	free   uint32 // chain of free entries, by single
 	fresh  uint32 // the first place never used; place 0 is none
 	used   int
-	born   uint32
+	born   uint64
 	types  [ja4.NumTypes]printType
 }
 
@@ -40,11 +40,11 @@ type printChunk struct {
 type printEntry struct {
 	id     uint32
 	single uint32 // connections that have it as their only value of the type
-	born   uint32 // number of the entry in the shard; it wraps around
+	born   uint64 // number of the entry in the shard
 }
 
 const (
-	printBytes  = 13
+	printBytes  = 17
 	chunkPrints = 512
 	// cellsPerPrint bounds the entries: there is one for so many cells at most,
 	// where a value takes two and its event a third. Values beyond are homeless:
@@ -62,6 +62,12 @@ func isPrint(kind uint8) bool { return kind != nameType && kind&rawType == 0 }
 
 func (x *printIndex) at(place uint32) *printEntry {
 	return &x.chunks[place/chunkPrints].entries[place%chunkPrints]
+}
+
+// lives reports whether the entry at place is one: what is free may have been one
+// a moment ago.
+func (x *printIndex) lives(place uint32) bool {
+	return x.chunks[place/chunkPrints].types[place%chunkPrints] != 0
 }
 
 // add makes an entry for value id and returns its place, 0 if there are most

@@ -34,7 +34,7 @@ type foundPrints struct {
 	// those that were born by asOf. What was born later is looked at when it is
 	// met, as what is homeless is.
 	places []uint64
-	asOf   uint32
+	asOf   uint64
 	hits   int
 	// homeless says that there were values without an entry.
 	homeless bool
@@ -130,7 +130,7 @@ func (b *textBlock) fill(s *shard, typ uint8, place, end uint32) uint32 {
 // isFound reports whether value id is in f.
 func (s *shard) isFound(f *foundPrints, id uint32) bool {
 	x := &s.values.prints
-	if place := uint32(s.cells.at(id).y); place != 0 && (x.born == f.asOf || int32(x.at(place).born-f.asOf) <= 0) {
+	if place := uint32(s.cells.at(id).y); place != 0 && x.at(place).born <= f.asOf {
 		return f.places[place/64]>>(place%64)&1 != 0
 	}
 	return f.set.has(s.values.text(id))
@@ -215,7 +215,8 @@ func (c *printCount) sum(s *shard, word, slice int) (int, bool) {
 	for ; word < len(c.f.places) && slice > 0; word++ {
 		for w := c.f.places[word]; w != 0; w &= w - 1 {
 			slice--
-			if e := x.at(uint32(word*64 + bits.TrailingZeros64(w))); int32(e.born-c.f.asOf) <= 0 {
+			place := uint32(word*64 + bits.TrailingZeros64(w))
+			if e := x.at(place); x.lives(place) && e.born <= c.f.asOf {
 				c.n += uint64(e.single)
 			}
 		}

@@ -173,7 +173,10 @@ func (r *Row) ServerName(b []byte) []byte {
 
 // A PrintID stands for a fingerprint value of one shard for as long as some
 // connection there has it; the zero PrintID is none.
-type PrintID struct{ shard, id, born uint32 }
+type PrintID struct {
+	shard, id uint32
+	born      uint64
+}
 
 // NewestID returns what stands for the newest fingerprint of a type: equal IDs are
 // equal values. ok is false if only Newest can tell, because the shard's table of

@@ -437,3 +437,41 @@ func TestRowIsTheSnapshot(t *testing.T) {
 		t.Error("no rows")
 	}
 }
+
+// What leaves between finding the values and adding them up is passed by.
+func TestCountPassesByWhatLeft(t *testing.T) {
+	r := newRig(t, Config{Shards: 1})
+	const n = 200
+	for i := range n {
+		r.submit(at(0), Origin{}, printsOf(udp(i), 0, ja4.Event{Type: ja4.TypeJA4, Value: fmt.Sprint("yes", i)}))
+	}
+	s := r.shards[0]
+	c := printCount{f: foundPrints{set: &PrintSet{Type: ja4.TypeJA4, Match: func(v string) bool { return strings.HasPrefix(v, "yes") }}}}
+	c.f.find(s, &c.texts)
+	left := map[flow.Key]bool{}
+	for i := range n / 2 {
+		k, _ := keyOf(udp(i))
+		left[k] = true
+	}
+	r.flush(at(0), FlushRequest{Match: func(s *Snapshot) bool { return left[s.Key] }})
+	for word, more := 0, true; more; {
+		word, more = c.sum(s, word, sumSlice)
+	}
+	c.countSeveral(s)
+	if c.n != n/2 {
+		t.Errorf("counts %d, want the %d that are left", c.n, n/2)
+	}
+}
+
+// Values that live long are counted however many came and went after them.
+func TestCountAfterManyBirths(t *testing.T) {
+	r := newRig(t, Config{Shards: 1})
+	for i := range 100 {
+		r.submit(at(0), Origin{}, printsOf(udp(i), 0, ja4.Event{Type: ja4.TypeJA4, Value: fmt.Sprint("yes", i%3)}))
+	}
+	r.shards[0].values.prints.born += 1 << 33
+	n, ok := r.CountPrints(PrintSet{Type: ja4.TypeJA4, Values: []string{"yes0", "yes1", "yes2"}})
+	if n != 100 || !ok {
+		t.Errorf("counts %d (%v), want 100", n, ok)
+	}
+}
