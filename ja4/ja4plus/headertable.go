@@ -1,6 +1,13 @@
 package ja4plus
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// maxCutOff is how much of a header table may be allocated and unused beyond as
+// much as is used, in bytes.
+const maxCutOff = 64
 
 // A headerTable is the dynamic table of HPACK (RFC 7541 section 2.3.2) reduced
 // to what a JA4H may need of it: of every entry the name and the size, which
@@ -16,6 +23,8 @@ type headerTable struct {
 	// end, so that a copy of the slice with no capacity to spare may be shared.
 	entries []byte
 	max     uint32 // bytes, as RFC 7541 section 4.1 counts
+	// cutOff is how many bytes in front of entries are still allocated with them.
+	cutOff uint32
 }
 
 // fieldRole says what of a field's value is of use.
@@ -224,7 +233,11 @@ func (x *tableIndex) insert(t *headerTable, name, value []byte) {
 		return
 	}
 	x.starts = append(x.starts, uint32(len(t.entries))+x.cut)
+	room := cap(t.entries)
 	t.entries = appendEntry(t.entries, name, value)
+	if cap(t.entries) > room { // they are in a new place
+		t.cutOff = 0
+	}
 	x.size += size
 }
 
@@ -234,8 +247,13 @@ func (x *tableIndex) evict(t *headerTable, size int) {
 		e, n := readEntry(t.entries)
 		t.entries = t.entries[n:]
 		x.cut += uint32(n)
+		t.cutOff += uint32(n)
 		x.size -= e.size
 		x.first++
+	}
+	// A few entries must not keep all the memory that a table once had.
+	if int(t.cutOff) > len(t.entries)+maxCutOff {
+		t.entries, t.cutOff = bytes.Clone(t.entries), 0
 	}
 	if x.first > 64 && x.first > len(x.starts)/2 {
 		x.starts = append(x.starts[:0], x.starts[x.first:]...)

@@ -127,7 +127,9 @@ func (s *HTTP2Stream) Write(p []byte, emit func(ja4.Event)) HTTPStatus {
 // Held returns an upper bound of the bytes of memory that the stream holds
 // besides itself: the header block in work, at most MaxHTTPHeaderBytes and what
 // growing adds to it, and the table, at most twice the 64 KiB it may have.
-func (s *HTTP2Stream) Held() int { return cap(s.block) + 2*cap(s.table.entries) }
+func (s *HTTP2Stream) Held() int {
+	return cap(s.block) + 2*cap(s.table.entries) + int(s.table.cutOff)
+}
 
 // skipPayload takes note that the next n bytes are missing. It reports false
 // unless they all are payload that is not looked at.
@@ -267,7 +269,7 @@ func (s *HTTP2Stream) resting() bool {
 func (s *HTTP2Stream) resume(left, tableMax uint32, entries []byte) {
 	*s = HTTP2Stream{
 		OriginalOrder: s.OriginalOrder, phase: phaseFrameHeader, settled: true, left: left,
-		table: headerTable{entries, tableMax},
+		table: headerTable{entries: entries, max: tableMax},
 	}
 	if left > 0 {
 		s.phase = phaseSkip

@@ -1,5 +1,7 @@
 package handshake
 
+import "bytes"
+
 // A tableStore keeps the header tables of HTTP/2 connections that are silent:
 // byte strings, most of them short, by number. Short ones lie in slabs by their
 // length in steps of tableStep, without references; long ones are kept as they
@@ -19,7 +21,7 @@ const (
 	tableChunkBytes = 2048
 )
 
-// put keeps b, which the store owns from now on, and returns its number; 0
+// put keeps a copy of b and returns its number; 0
 // without keeping anything when b is empty.
 func (s *tableStore) put(b []byte) (ref uint32) {
 	if len(b) == 0 {
@@ -28,7 +30,7 @@ func (s *tableStore) put(b []byte) (ref uint32) {
 	steps := (1 + len(b) + tableStep - 1) / tableStep
 	if steps >= longTable {
 		ref = s.long.add()
-		*s.long.at(ref) = b
+		*s.long.at(ref) = bytes.Clone(b) // b may be the end of a large array
 		return longTable<<tableRefBits | ref
 	}
 	slab := &s.short[steps]
@@ -72,7 +74,6 @@ func (s *tableStore) bytes(ref uint32) int64 {
 	case 0:
 		return 0
 	case longTable:
-		// What was cut off their beginning is not seen.
 		return 2*int64(cap(s.at(ref))) + sliceBytes + refBytes
 	default:
 		return int64(steps*tableStep) + refBytes

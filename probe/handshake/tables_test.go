@@ -2,11 +2,16 @@ package handshake
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/ja4plus"
 )
@@ -158,4 +163,57 @@ func TestHTTP2Rests(t *testing.T) {
 		t.Errorf("%d header tables are left", g.tables.live())
 	}
 	checkEngine(t, g)
+}
+
+// A client that fills a large header table and then gives it up leaves no more
+// memory behind than it is charged for.
+func TestShrunkHeaderTableIsLetGo(t *testing.T) {
+	var in, block bytes.Buffer
+	frame := func(kind, flags byte, stream uint32, p []byte) {
+		in.Write([]byte{byte(len(p) >> 16), byte(len(p) >> 8), byte(len(p)), kind, flags})
+		in.Write(binary.BigEndian.AppendUint32(nil, stream))
+		in.Write(p)
+	}
+	in.WriteString("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	frame(4, 0, 0, nil)
+	e := hpack.NewEncoder(&block)
+	e.SetMaxDynamicTableSizeLimit(65536)
+	e.SetMaxDynamicTableSize(65536)
+	for i, n := range []int{31000, 31000, 3080, 260} {
+		if n == 260 {
+			e.SetMaxDynamicTableSize(700)
+		}
+		for _, f := range []hpack.HeaderField{
+			{Name: ":method", Value: "GET"}, {Name: "cookie", Value: strings.Repeat(string(rune('a'+i)), n)},
+		} {
+			if err := e.WriteField(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		frame(1, 4, uint32(2*i+1), block.Bytes())
+		block.Reset()
+	}
+	g := New(Config{})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var out Result
+	const flows = 300
+	for i := range flows {
+		c := newConversation()
+		c.client.Src = flow.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
+		c.open().say(client, in.Bytes(), 1400)
+		for k := range c.packets {
+			g.Packet(&c.packets[k], &out)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if g.quiets.live != flows || g.tables.live() != flows {
+		t.Fatalf("%d of %d connections rest, %d with a table", g.quiets.live, flows, g.tables.live())
+	}
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 2*g.used+1<<20 {
+		t.Errorf("%d flows take %d bytes and are charged %d", flows, grown, g.used)
+	}
+	runtime.KeepAlive(g)
 }
