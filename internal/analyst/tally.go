@@ -20,6 +20,10 @@ type tally struct {
 // counters are those of one rule.
 type counters struct{ raised, suppressed, dropped atomic.Uint64 }
 
+func (c *counters) empty() bool {
+	return c.raised.Load() == 0 && c.suppressed.Load() == 0 && c.dropped.Load() == 0
+}
+
 // add counts an anomaly by what became of it.
 func (c *counters) add(o outcome) {
 	switch o {
@@ -62,8 +66,12 @@ func (t *tally) of(rule string) *counters {
 func (t *tally) save(w *state.Writer) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	w.Uint(uint64(len(t.all)))
-	for _, rule := range slices.Sorted(maps.Keys(t.all)) {
+	// Who asks for the counters of a rule makes them: those that nothing was counted
+	// by are no state.
+	counted := slices.Sorted(maps.Keys(t.all))
+	counted = slices.DeleteFunc(counted, func(rule string) bool { return t.all[rule].empty() })
+	w.Uint(uint64(len(counted)))
+	for _, rule := range counted {
 		c := t.all[rule]
 		w.Text(rule)
 		w.Uint(c.raised.Load())

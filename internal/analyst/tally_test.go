@@ -1,6 +1,7 @@
 package analyst
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/whorl-net/whorl/internal/analyst/state"
@@ -114,5 +115,27 @@ func TestRestoreReadsTheVersionBefore(t *testing.T) {
 	a.Annotate(&s)
 	if a.Position() != 77 || !s.New || len(s.Anomalies) != 1 || s.Anomalies[0].Description != "it is new" {
 		t.Errorf("at %d: %+v", a.Position(), s)
+	}
+}
+
+// Who looks at the counters changes nothing that is saved.
+func TestStatsChangesNothing(t *testing.T) {
+	a, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, err := a.Save(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.Stats().Rules) == 0 {
+		t.Fatal("no rules to look at")
+	}
+	after, _, err := a.Save(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(before, after) {
+		t.Errorf("Stats made %d bytes of state out of %d", len(after), len(before))
 	}
 }

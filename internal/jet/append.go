@@ -135,6 +135,9 @@ func (s *Stream) settle(ctx context.Context, data []byte) (stored bool, err erro
 		if err := s.server.syncBlocks(s.name, appendedIn); err != nil {
 			return false, err
 		}
+		if err := s.beat(); err != nil {
+			return false, fmt.Errorf("not sure that it was synced: %w", err)
+		}
 		s.last, s.unsettled = state.Last, false
 		return true, nil
 	}

@@ -439,6 +439,9 @@ func TestSyncIsNotBelievedAlone(t *testing.T) {
 	if _, err := s.Append(t.Context(), message(2, childSize)); !errors.Is(err, readOnly) {
 		t.Fatalf("a message was acknowledged that may be nowhere: %v", err)
 	}
+	if _, err := s.Append(t.Context(), message(2, childSize)); !errors.Is(err, readOnly) {
+		t.Fatalf("a message was acknowledged that was found again and may be nowhere: %v", err)
+	}
 	s.beat = check
 	insist(t, s, 2, childSize)
 	insist(t, s, 3, childSize)

@@ -141,9 +141,10 @@ func (s *Server) startEngine() (_ *engine, err error) {
 	return e, nil
 }
 
-// stop ends the engine. One that hangs is left behind after stopWithin: it ends
-// with the process.
-func (e *engine) stop() {
+// stop ends the engine and reports whether it has ended. One that hangs is left
+// behind after stopWithin, one of which nobody knew after startWithin: it ends with
+// the process.
+func (e *engine) stop() bool {
 	if e.conn != nil {
 		e.conn.Close()
 	}
@@ -153,13 +154,17 @@ func (e *engine) stop() {
 		e.server.Shutdown()
 		e.server.WaitForShutdown()
 	}()
-	var late <-chan time.Time
+	patience := startWithin
 	if e.pulse.since() > 0 {
-		late = time.After(stopWithin)
+		patience = stopWithin
 	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
 	select {
 	case <-stopped:
-	case <-late:
+		return true
+	case <-late.C:
+		return false
 	}
 }
 
@@ -213,7 +218,13 @@ func (s *Server) restartLocked() {
 		return
 	}
 	s.mended = time.Now()
-	s.endLocked()
+	if !s.endLocked() {
+		s.broken = ErrHung // it has the files: another must not be started beside it
+		if s.looking.CompareAndSwap(false, true) {
+			close(s.hung)
+		}
+		return
+	}
 	if s.doubted {
 		s.broken = errors.New("what a failed engine believed could not be removed")
 		return
@@ -247,20 +258,23 @@ func (s *Server) Stop() {
 }
 
 // endLocked ends the engine and makes up for what a failed one leaves behind: if
-// that cannot be done it stays in doubt.
-func (s *Server) endLocked() {
+// that cannot be done it stays in doubt. It reports whether the engine has ended.
+func (s *Server) endLocked() (ended bool) {
 	if s.live != nil {
-		s.live.stop()
+		if !s.live.stop() {
+			return false
+		}
 		s.live = nil
 	}
 	if !s.doubted {
-		return
+		return true
 	}
 	if err := s.dropIndexes(); err != nil {
 		s.cfg.Logger.Error("an index of jetstream that cannot be trusted cannot be removed", slog.Any("err", err))
-		return
+		return true
 	}
 	s.doubted = false
+	return true
 }
 
 // writable tries whether dir takes a write and keeps it.

@@ -114,14 +114,19 @@ func (s *Server) Open(ctx context.Context, cfg StreamConfig) (*Stream, error) {
 	}
 	// A process that was killed may have left what it wrote to the page cache alone;
 	// from now on it counts as stored.
+	check := (&beat{dir: s.cfg.Dir, name: cfg.Name, off: s.cfg.NoSync}).check
 	if exists {
-		if err := s.syncBlocks(cfg.Name, 0); err != nil {
+		err := s.syncBlocks(cfg.Name, 0)
+		if err == nil {
+			err = check()
+		}
+		if err != nil {
 			return nil, fmt.Errorf("open stream %s: %w", cfg.Name, err)
 		}
 	}
 	st := &Stream{server: s, name: cfg.Name, maxBytes: want.MaxBytes, engine: e, handle: h}
 	st.last = h.CachedInfo().State.LastSeq
-	st.beat = (&beat{dir: s.cfg.Dir, name: cfg.Name, off: s.cfg.NoSync}).check
+	st.beat = check
 	return st, nil
 }
 

@@ -80,10 +80,12 @@ func (r *Record) rawLen() int {
 	return len(r.Data)
 }
 
-// rawBytes adds up what records take in memory when they come back from a group.
+// rawBytes bounds what a group of records has uncompressed: each may be of a
+// session of its own.
 func rawBytes(records []Record) (bytes int64) {
 	for i := range records {
-		bytes += int64(recordFraming + records[i].rawLen())
+		r := &records[i]
+		bytes += int64(recordFraming + sessionFraming + len(r.Session.Probe) + len(r.Session.Network) + r.rawLen())
 	}
 	return bytes
 }

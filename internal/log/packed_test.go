@@ -3,6 +3,8 @@ package log
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -82,6 +84,26 @@ func TestPackedSizesAreChecked(t *testing.T) {
 		binary.LittleEndian.PutUint32(p[32:], groupSum(p))
 		if _, err := decodeGroup(p, nil); err == nil {
 			t.Errorf("a body of %d bytes passed for %d", raw, claimed)
+		}
+	}
+}
+
+// What a group is taken for is no less than what it has, however many sessions
+// are in it: a group beyond maxRaw could be written and not be read.
+func TestRawBytesBoundAGroup(t *testing.T) {
+	data := bytes.Repeat([]byte("abcdefgh"), 1000)
+	for _, n := range []int{1, 2, 500} {
+		records := make([]Record, n)
+		for i := range records {
+			records[i] = Record{Position: Position(i + 1), Kind: KindBatch, LogTime: math.MaxInt64, Data: data, Batch: &flow.Batch{},
+				Session: Session{Probe: fmt.Sprintf("probe-%04d", i), Network: "default", ID: [16]byte{byte(i), byte(i >> 8)}}}
+		}
+		bound := rawBytes(records)
+		var l Stored
+		l.pack(records)
+		var e groupEncoder
+		if _, raw := e.encode(records); int64(raw) > bound {
+			t.Errorf("%d sessions: %d bytes, taken for %d", n, raw, bound)
 		}
 	}
 }
