@@ -32,7 +32,8 @@ type SpoolInfo struct {
 }
 
 // DescribeSpool reads whose batches wait in the spool in dir, which another
-// process may use. waiting is false when there is none, or nothing to send.
+// process may use. waiting is false when there is nothing to send. A directory
+// that holds other things than a spool is an error.
 func DescribeSpool(dir string) (info SpoolInfo, waiting bool, err error) {
 	d, err := spool.Describe(dir)
 	switch {

@@ -146,7 +146,7 @@ func (fs *feedService) start(ctx context.Context, req *whorlv1.WatchRequest) (*f
 		bad := func() error {
 			return badField(ReasonBadCursor, "after_cursor", s.AfterCursor, "a cursor this feed gave out, such as "+fs.journal.Newest().String())
 		}
-		c, err := feed.ParseCursor(s.AfterCursor)
+		c, err := feed.ParseGiven(s.AfterCursor)
 		if err != nil {
 			return nil, bad()
 		}

@@ -325,7 +325,7 @@ func TestWatchGaps(t *testing.T) {
 		t.Errorf("metadata %v: want oldest cursor %s", m, st.GetFeed().GetOldestCursor())
 	}
 
-	elsewhere := &whorlv1.WatchRequest{Start: &whorlv1.WatchRequest_AfterCursor{AfterCursor: "abc123.7"}, NoFollow: true}
+	elsewhere := &whorlv1.WatchRequest{Start: &whorlv1.WatchRequest_AfterCursor{AfterCursor: "abc123abc123.7"}, NoFollow: true}
 	got, gaps, _ = collect(t, r.watch(t.Context(), elsewhere), 10_000)
 	if len(gaps) == 0 || gaps[0].GetCause() != whorlv1.GapCause_GAP_CAUSE_NEW_EPOCH || gaps[0].GetLostCount() != 0 || uint64(len(got)) != held {
 		t.Errorf("another epoch: gaps %v, %d evictions; want new_epoch first, then all %d held", gaps, len(got), held)
@@ -347,6 +347,7 @@ func TestBadWatchesNameTheField(t *testing.T) {
 		req           *whorlv1.WatchRequest
 	}{
 		{"after_cursor", ReasonBadCursor, &whorlv1.WatchRequest{Start: &whorlv1.WatchRequest_AfterCursor{AfterCursor: "nonsense"}}},
+		{"after_cursor", ReasonBadCursor, &whorlv1.WatchRequest{Start: &whorlv1.WatchRequest_AfterCursor{AfterCursor: "zz.1"}}},
 		{"after_cursor", ReasonBadCursor, &whorlv1.WatchRequest{Start: &whorlv1.WatchRequest_AfterCursor{AfterCursor: epoch + ".99"}}},
 		{"since", ReasonBadField, &whorlv1.WatchRequest{Start: &whorlv1.WatchRequest_Since{Since: &timestamppb.Timestamp{Nanos: -1}}}},
 		{"filter", ReasonBadFilter, &whorlv1.WatchRequest{Filter: "prot:tcp"}},

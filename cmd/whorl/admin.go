@@ -29,8 +29,8 @@ func checkAdmin(addr string, insecure bool) error {
 	if addr == adminOff {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return fmt.Errorf("--admin-listen %s: want HOST:PORT or off", addr)
+	if !listenable(addr) {
+		return fmt.Errorf("--admin-listen %s: want HOST:PORT with a port 0..65535, or off", addr)
 	}
 	return rpc.CheckListen(addr, false, insecure)
 }

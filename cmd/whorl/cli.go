@@ -343,8 +343,11 @@ func unknownFlag(con *console, parser *kong.Kong, word string) *failure {
 			names = append(names, "--"+flag.Name)
 		}
 		f.text += didYouMean(word, names)
-		if len(cmd.Positional) > 0 && cmd.Positional[0].Name == "filter" && !strings.HasPrefix(word, "--") {
-			f.hint("a filter that starts with - needs -- before it: whorl " + con.command + " -- '-port:53'")
+		if takesFilter(cmd) && !strings.HasPrefix(word, "--") {
+			if i := slices.IndexFunc(con.args, func(arg string) bool { return strings.HasPrefix(arg, word) }); i >= 0 {
+				word = con.args[i] // of which kong names the first letter alone
+			}
+			f.hint("a filter that starts with - needs -- before it: whorl " + con.command + " -- '" + strings.ReplaceAll(word, "'", `'\''`) + "'")
 		}
 	}
 	return f

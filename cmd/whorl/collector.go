@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -102,14 +103,25 @@ func (f *collectorFlags) check(durability string) error {
 		return err
 	}
 	for _, addr := range f.Listen {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return fmt.Errorf("--listen %s: want HOST:PORT", addr)
+		if !listenable(addr) {
+			return fmt.Errorf("--listen %s: want HOST:PORT with a port 0..65535", addr)
 		}
 		if err := rpc.CheckListen(addr, f.TLSCert != "", f.Insecure); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// listenable reports whether addr is HOST:PORT with a port in figures. An empty
+// host is every address.
+func listenable(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // leastShards is how many shards there will be at least: a data directory may

@@ -44,14 +44,24 @@ func flagsOf(cmd *kong.Command) []*kong.Flag { return slices.Concat(cmd.AllFlags
 // choices are the values of a flag that has few, nil for others.
 func choices(f *kong.Flag) []string {
 	switch {
-	case f.Name == "durability":
-		return []string{"memory"} // disk is known, and refused by this build
 	case f.Enum != "":
 		return strings.Split(f.Enum, ",")
 	case f.Name == "output":
 		return []string{"auto", "table", "compact", "jsonl", "json", "csv"}
 	}
 	return nil
+}
+
+// namesFile reports whether the value of a flag is a file or a directory.
+func namesFile(f *kong.Flag) bool { return f.PlaceHolder == "FILE" || f.PlaceHolder == "DIR" }
+
+// flagPattern is the pattern in bash for the word before the value of a flag.
+func flagPattern(cmd *kong.Command, f *kong.Flag) string {
+	pattern := cmd.Name + ":--" + f.Name
+	if f.Short != 0 {
+		pattern += "|" + cmd.Name + ":-" + string(f.Short)
+	}
+	return pattern
 }
 
 func bashCompletion(b *strings.Builder, app *kong.Application) {
@@ -71,12 +81,11 @@ _whorl() {
 `, strings.Join(names, "|"))
 	for _, cmd := range app.Children {
 		for _, f := range flagsOf(cmd) {
-			if c := choices(f); c != nil {
-				pattern := cmd.Name + ":--" + f.Name
-				if f.Short != 0 {
-					pattern += "|" + cmd.Name + ":-" + string(f.Short)
-				}
-				fmt.Fprintf(b, "    %s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", pattern, strings.Join(c, " "))
+			switch c := choices(f); {
+			case c != nil:
+				fmt.Fprintf(b, "    %s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", flagPattern(cmd, f), strings.Join(c, " "))
+			case namesFile(f): // without a word of ours bash completes files
+				fmt.Fprintf(b, "    %s) COMPREPLY=(); return ;;\n", flagPattern(cmd, f))
 			}
 		}
 	}
@@ -88,6 +97,9 @@ _whorl() {
 		}
 		for _, p := range cmd.Positional {
 			words = append(words, strings.Split(p.Enum, ",")...)
+		}
+		if len(cmd.Positional) > 0 && cmd.Positional[0].Name == "file" {
+			fmt.Fprintf(b, "    %s) [[ $cur == -* ]] || { COMPREPLY=(); return; } ;;& # files\n", cmd.Name)
 		}
 		fmt.Fprintf(b, "    %s) words='%s' ;;\n", cmd.Name, strings.TrimSpace(strings.Join(words, " ")))
 	}

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"github.com/whorl-net/whorl/internal/feed"
 )
 
 // maxCursorBytes bounds what is read of a cursor file.
@@ -38,8 +39,7 @@ func openCursor(path string) (*cursorFile, error) {
 	buf := make([]byte, maxCursorBytes)
 	n, _ := f.Read(buf)
 	k.cursor = strings.TrimSpace(string(buf[:n]))
-	epoch, sequence, _ := strings.Cut(k.cursor, ".")
-	if _, err := strconv.ParseUint(sequence, 10, 64); err != nil || epoch == "" || strings.ContainsAny(k.cursor, " \n\t") {
+	if _, err := feed.ParseGiven(k.cursor); err != nil {
 		return nil, failf(exitUsage, "cursor file %s: it does not hold a cursor; remove it to start now", path)
 	}
 	k.kept = k.cursor

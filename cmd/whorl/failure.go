@@ -108,6 +108,8 @@ func (c *console) explain(err error) *failure {
 		return failf(exitFailed, "%s", strings.TrimSuffix(err.Error(), ": bind: "+syscall.EADDRINUSE.Error())+": the address is in use").hint(
 			hintLine("another here?", "whorl status"),
 			hintLine("or elsewhere:", "--listen 127.0.0.1:PORT, --admin-listen 127.0.0.1:PORT"))
+	case errors.Is(err, fs.ErrPermission):
+		return failf(exitForbidden, "%v", err)
 	case errors.As(err, &sequence):
 		return failf(exitIncomplete, "%v", err)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -228,9 +230,18 @@ func explainBPF(err *bpf.Error) *failure {
 		"any tcpdump filter works this way: tcpdump -i eth0 -ddd '%s' >f.bpf; whorl probe -i eth0 --bpf-file f.bpf", err.Filter))
 }
 
+// orForbidden is the exit code of an error: code, unless the system did not
+// permit what was tried.
+func orForbidden(code int, err error) int {
+	if errors.Is(err, fs.ErrPermission) {
+		return exitForbidden
+	}
+	return code
+}
+
 // explainFile says what is wrong with a capture file.
 func explainFile(err *capture.FileError) *failure {
-	f := failf(exitFailed, "%v", err)
+	f := failf(orForbidden(exitFailed, err), "%v", err)
 	if !errors.Is(err, capture.ErrTruncated) {
 		return f
 	}

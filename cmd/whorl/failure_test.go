@@ -5,8 +5,11 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -14,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/probe/capture"
 )
 
 // Why a TLS connection does not stand is said in words, with the flag to give.
@@ -32,6 +36,22 @@ func TestDialFailuresNameTheFlag(t *testing.T) {
 		f := (&console{}).explain(&client.DialError{Addr: "10.0.0.1:1", Err: tc.err})
 		if !strings.Contains(f.text, tc.text) || !strings.Contains(strings.Join(f.hints, "\n"), tc.hint) || f.code != exitUnreachable {
 			t.Errorf("%T: %d %q %q, want %q and %q", tc.err, f.code, f.text, f.hints, tc.text, tc.hint)
+		}
+	}
+}
+
+// What the system does not permit has an exit code of its own, listening and
+// reading alike.
+func TestWhatTheSystemForbids(t *testing.T) {
+	file := &fs.PathError{Op: "open", Path: "f", Err: syscall.EACCES}
+	for _, err := range []error{
+		file,
+		&capture.FileError{Path: "f", Err: file},
+		fmt.Errorf("admin: %w", &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EACCES)}),
+		explainSpool(fmt.Errorf("reporter: spool: %w", file)),
+	} {
+		if f := (&console{}).explain(err); f.code != exitForbidden || !strings.Contains(f.text, "permission denied") {
+			t.Errorf("%v: %d %q, want %d", err, f.code, f.text, exitForbidden)
 		}
 	}
 }

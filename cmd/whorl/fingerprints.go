@@ -13,7 +13,7 @@ import (
 
 // fingerprintsCmd shows what networks have shown, and forgets it.
 type fingerprintsCmd struct {
-	Pattern []string `arg:"" optional:"" help:"Which values: whole ones, t13d* or t13d1516h2_*_02713d6af862; any may match."`
+	Pattern []string `arg:"" optional:"" help:"Which values: whole ones, t13d* or t13d1516h2_*_02713d6af862; any may match. Of a ja4h the first two parts are kept."`
 	Type    string   `group:"select" placeholder:"TYPE" help:"Of this type only, such as ja4."`
 	Network string   `group:"select" placeholder:"LABEL" help:"Of this network only."`
 	Since   moment   `group:"select" placeholder:"TIME" help:"First seen since then: an age such as 2h, or an RFC 3339 time."`

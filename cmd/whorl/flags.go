@@ -82,7 +82,7 @@ func (f *clientFlags) dial(ctx context.Context, c *console, more ...client.Optio
 	if errors.As(err, &dial) {
 		return nil, err
 	}
-	return nil, failf(exitUsage, "%v", err) // an address or a file that is wrong
+	return nil, failf(orForbidden(exitUsage, err), "%v", err) // an address or a file that is wrong
 }
 
 // filterFlags are those of every command that takes a filter.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/whorl-net/whorl/internal/output"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
@@ -23,7 +24,10 @@ func (*flushCmd) examples() []string {
 }
 
 func (cmd *flushCmd) check() error {
-	if cmd.All == (len(cmd.Filter) > 0) {
+	switch {
+	case cmd.All && len(cmd.Filter) > 0:
+		return errors.New("--all and a filter: give one of them")
+	case !cmd.All && strings.TrimSpace(strings.Join(cmd.Filter, "")) == "": // a blank filter matches all
 		return errors.New("want a filter, or --all for every connection")
 	}
 	return cmd.clientFlags.check()

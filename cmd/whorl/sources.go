@@ -23,7 +23,7 @@ func (f *captureFlags) program() ([]xbpf.Instruction, error) {
 	}
 	file, err := os.Open(f.BPFFile)
 	if err != nil {
-		return nil, failf(exitUsage, "--bpf-file: %v", err)
+		return nil, failf(orForbidden(exitUsage, err), "--bpf-file: %v", err)
 	}
 	defer file.Close()
 	prog, err := bpf.Parse(file)
@@ -58,7 +58,7 @@ func openSecrets(keylog string) (*cleartext.KeyLog, *probe.KeyFile, error) {
 	}
 	file, err := probe.OpenKeyFile(keylog, secrets)
 	if err != nil {
-		return nil, nil, failf(exitUsage, "--keylog: %v", err)
+		return nil, nil, failf(orForbidden(exitUsage, err), "--keylog: %v", err)
 	}
 	return secrets, file, nil
 }

@@ -33,9 +33,9 @@ func explainSpool(err error) error {
 		return failf(exitFailed, "%s", text).hint("another directory for each probe: --spool DIR")
 	}
 	if strings.HasPrefix(text, "spool ") || strings.Contains(text, "/") {
-		return failf(exitFailed, "%s", text)
+		return failf(orForbidden(exitFailed, err), "%s", text)
 	}
-	return failf(exitUsage, "%s", text)
+	return failf(orForbidden(exitUsage, err), "%s", text)
 }
 
 // sendSpool sends what waits in the spool, under the name it was captured by.
@@ -46,7 +46,7 @@ func (cmd *probeCmd) sendSpool(ctx context.Context, c *console) error {
 	}
 	info, waiting, err := client.DescribeSpool(cmd.Spool)
 	if err != nil {
-		return failf(exitFailed, "%v", err)
+		return failf(orForbidden(exitFailed, err), "%v", err)
 	}
 	if !waiting {
 		c.say("nothing waits in %s", cmd.Spool)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/whorl-net/whorl/client"
+	"github.com/whorl-net/whorl/internal/feed"
 	"github.com/whorl-net/whorl/internal/output"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/service"
@@ -48,7 +49,14 @@ func (*watchCmd) examples() []string {
 	}
 }
 
-func (cmd *watchCmd) check() error { return cmd.clientFlags.check() }
+func (cmd *watchCmd) check() error {
+	if cmd.Resume != "" {
+		if _, err := feed.ParseGiven(cmd.Resume); err != nil {
+			return fmt.Errorf("--resume: %w", err)
+		}
+	}
+	return cmd.clientFlags.check()
+}
 
 // Run follows the feed until it is told to end.
 func (cmd *watchCmd) Run(ctx context.Context, c *console) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // MaxCursorLen is the greatest length of a cursor's text in bytes.
@@ -64,6 +65,19 @@ func ParseCursor(s string) (Cursor, error) {
 		return Cursor{Epoch: epoch, Sequence: n}, nil
 	}
 	return bad(fmt.Sprintf("%q has no dot", s))
+}
+
+// epochDigits is the length of every epoch that a collector gives its feed.
+const epochDigits = 12
+
+// ParseGiven is ParseCursor for a cursor of any collector's feed: its epoch is 12
+// lower-case hexadecimal digits. Errors wrap ErrCursor.
+func ParseGiven(s string) (Cursor, error) {
+	c, err := ParseCursor(s)
+	if err == nil && (len(c.Epoch) != epochDigits || strings.Trim(c.Epoch, "0123456789abcdef") != "") {
+		return Cursor{}, fmt.Errorf("%q: epoch is not %d hexadecimal digits: %w", s, epochDigits, ErrCursor)
+	}
+	return c, err
 }
 
 // validEpoch reports whether s is 1 to maxEpochLen lower-case letters and digits.

@@ -625,3 +625,16 @@ func BenchmarkNext(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(events), "ns/event")
 }
+
+// The epoch of a cursor that a collector gave out has the length and the digits
+// of one.
+func TestParseGivenWantsAnEpochOfACollector(t *testing.T) {
+	if c, err := ParseGiven("7f3a9c02d1e4.8812"); err != nil || c != (Cursor{"7f3a9c02d1e4", 8812}) {
+		t.Errorf("%v, %v", c, err)
+	}
+	for _, text := range []string{"zz.1", "zzzzzzzzzzzz.1", "7f3a9c02d1e.1", "7f3a9c02d1e40.1", "7F3A9C02D1E4.1", "7f3a9c02d1e4", ""} {
+		if c, err := ParseGiven(text); !errors.Is(err, ErrCursor) || c != (Cursor{}) {
+			t.Errorf("%q: %v, %v; want ErrCursor", text, c, err)
+		}
+	}
+}

@@ -8,6 +8,9 @@ import (
 	"github.com/whorl-net/whorl/ja4"
 )
 
+// hashLen is the length of the hashes that are parts of most types, in bytes.
+const hashLen = 12
+
 // PartCount says how many parts between underscores the values of a type have.
 func PartCount(t ja4.Type) (least, most int) {
 	switch t {
@@ -34,6 +37,12 @@ func (p *Pattern) Fits(t ja4.Type) error {
 		return nil
 	case n > most:
 		return fmt.Errorf("has %d parts, a %v fingerprint has %d", n, t, most)
+	case n == 1 && p.text[0] == '*': // meant is the end of a value
+		last := p.text
+		if len(last) == 1+hashLen {
+			last = last[1:]
+		}
+		return fmt.Errorf("has 1 part, a %v fingerprint has %d: write %s%s", t, least, strings.Repeat("*_", least-1), last)
 	case n == 1:
 		return fmt.Errorf("has 1 part, a %v fingerprint has %d: write %s*", t, least, p.text)
 	}

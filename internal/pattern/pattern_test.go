@@ -128,7 +128,9 @@ func TestFits(t *testing.T) {
 		{ja4.TypeJA4L, "1*_64", ""},
 		{ja4.TypeJA4, "t13d*_02713d6af862", "has 2 parts, a ja4 fingerprint has 3: write t13d*_*_02713d6af862, or t13d*_02713d6af862_*"},
 		{ja4.TypeJA4H, "ge*_a", "has 2 parts, a ja4h fingerprint has 4: write ge*_*_*_a, or ge*_a_*"},
-		{ja4.TypeJA4, "*862", "has 1 part, a ja4 fingerprint has 3: write *862*"},
+		{ja4.TypeJA4, "*862", "has 1 part, a ja4 fingerprint has 3: write *_*_*862"},
+		{ja4.TypeJA4, "*b26ce05bbdd6", "has 1 part, a ja4 fingerprint has 3: write *_*_b26ce05bbdd6"},
+		{ja4.TypeJA4, "t1*d", "has 1 part, a ja4 fingerprint has 3: write t1*d*"},
 		{ja4.TypeJA4, "a_*_*_d", "has 4 parts, a ja4 fingerprint has 3"},
 		{ja4.TypeJA4, "a_b_c_*", "has 4 parts, a ja4 fingerprint has 3"},
 	} {

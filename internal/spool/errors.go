@@ -34,6 +34,17 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("%s: damaged: %s: move the spool away to start anew", e.File, e.Problem)
 }
 
+// NoSpoolError says that a directory holds no spool but something else.
+type NoSpoolError struct {
+	Dir string
+	// File is one of the files there.
+	File string
+}
+
+func (e *NoSpoolError) Error() string {
+	return fmt.Sprintf("spool %s: is no spool: it holds %q", e.Dir, e.File)
+}
+
 // OwnerError says that the spool holds batches of something else.
 type OwnerError struct {
 	Dir string

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -156,6 +157,30 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// sessionless says what is wrong with dir, which holds no session, if something
+// is: a spool that was sent leaves its lock, or the session it wrote next.
+func sessionless(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("spool %s: %w", dir, err)
+	}
+	s := Spool{dir: dir}
+	if names, err := s.names(); err != nil || len(names) > 0 {
+		return cmp.Or(err, s.missing(len(names)))
+	}
+	for _, e := range entries {
+		if name := e.Name(); name != "lock" && name != sessionFile+".new" {
+			return &NoSpoolError{Dir: dir, File: name}
+		}
+	}
+	return nil
+}
+
+// missing is the error about segments without a session.
+func (s *Spool) missing(segments int) error {
+	return &DamageError{File: filepath.Join(s.dir, sessionFile), Problem: fmt.Sprintf("it is missing, and %d segments are there", segments)}
+}
+
 // Reserve sees to it that numbers from next on may be given to batches, some
 // way ahead. It writes only when half of what was reserved is used.
 func (s *Spool) Reserve(next uint64) error {
@@ -194,9 +219,13 @@ type Info struct {
 }
 
 // Describe reads whose spool dir is. It fails with fs.ErrNotExist when it holds
-// no session, which is so when nothing is left to send.
+// no session, which is so when nothing is left to send; with a *DamageError when
+// it holds segments then, and a *NoSpoolError when it holds other files.
 func Describe(dir string) (Info, error) {
 	st, err := readState(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Info{}, cmp.Or(sessionless(dir), err)
+	}
 	if err != nil {
 		return Info{}, err
 	}

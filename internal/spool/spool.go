@@ -168,7 +168,7 @@ func (s *Spool) begin(o Options) error {
 		return fmt.Errorf("spool %s: %w", s.dir, err)
 	}
 	if len(names) > 0 && s.state.Session == "" {
-		return &DamageError{File: filepath.Join(s.dir, sessionFile), Problem: fmt.Sprintf("it is missing, and %d segments are there", len(names))}
+		return s.missing(len(names))
 	}
 	for _, id := range names {
 		if err := discard(s.name(id)); err != nil {
