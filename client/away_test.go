@@ -27,7 +27,7 @@ func TestReporterSaysThatTheCollectorIsAway(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.Run(ctx) }()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // by the bubble's clock
 		if s := r.Stats(); !s.Away || s.Connected || s.SentPackets != 0 {
 			t.Errorf("%+v, want away", s)
 		}

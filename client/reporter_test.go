@@ -38,7 +38,7 @@ func TestReporterIsExactAcrossCuts(t *testing.T) {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
 				if rng.IntN(4) == 0 {
-					time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
+					time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond) // by the bubble's clock
 				}
 			}
 			if err := r.Finish(t.Context(), false); err != nil {
@@ -372,7 +372,7 @@ func TestReporterSendsReports(t *testing.T) {
 		if err := r.Report(t.Context(), testBatch(9)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(16 * time.Second)
+		time.Sleep(16 * time.Second) // by the bubble's clock
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if len(s.reports) != 4 {
@@ -501,7 +501,7 @@ func TestReporterCountsWhatDiedWithTheCollector(t *testing.T) {
 			if err := r.Report(t.Context(), testBatch(5)); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // by the bubble's clock
 		}
 		if err := r.Finish(t.Context(), false); err != nil {
 			t.Fatal(err)

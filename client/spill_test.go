@@ -226,12 +226,12 @@ func TestSpoolAcrossCrashes(t *testing.T) {
 					case 0:
 						g.set(rng.IntN(2) == 0)
 					case 1:
-						time.Sleep(time.Duration(rng.IntN(1500)) * time.Millisecond)
+						time.Sleep(time.Duration(rng.IntN(1500)) * time.Millisecond) // by the bubble's clock
 					}
 				}
 				if life < 5 {
 					if rng.IntN(2) == 0 {
-						time.Sleep(time.Duration(rng.IntN(3000)) * time.Millisecond)
+						time.Sleep(time.Duration(rng.IntN(3000)) * time.Millisecond) // by the bubble's clock
 					}
 					r.mu.Lock() // the moment of the crash: between two writes
 					st := r.stats
@@ -274,7 +274,7 @@ func TestSpoolDamageIsCounted(t *testing.T) {
 		for range 200 {
 			report(t, r, 4000)
 		}
-		time.Sleep(5 * time.Second)
+		time.Sleep(5 * time.Second) // by the bubble's clock
 		names, err := filepath.Glob(filepath.Join(cfg.SpoolDir, "*.batches"))
 		if err != nil || len(names) == 0 {
 			t.Fatalf("segments %v, %v", names, err)
@@ -335,7 +335,7 @@ func TestSpoolThatFailsRecovers(t *testing.T) {
 		for range 100 {
 			report(t, r, 4000)
 		}
-		time.Sleep(5 * time.Second)
+		time.Sleep(5 * time.Second) // by the bubble's clock
 		if err := <-said; err == nil {
 			t.Error("OnSpool(nil) before an error")
 		}
@@ -346,7 +346,7 @@ func TestSpoolThatFailsRecovers(t *testing.T) {
 		if err := os.Rename(cfg.SpoolDir+".gone", cfg.SpoolDir); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Second)
+		time.Sleep(5 * time.Second) // by the bubble's clock
 		if err := <-said; err != nil {
 			t.Errorf("OnSpool(%v), want that it works again", err)
 		}
@@ -373,7 +373,7 @@ func TestSpoolIsNotWrittenWhileAllIsWell(t *testing.T) {
 		ended := running(t, r)
 		for range 300 {
 			report(t, r, 4000)
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond) // by the bubble's clock
 		}
 		if names, err := filepath.Glob(filepath.Join(cfg.SpoolDir, "*.batches")); err != nil || len(names) != 0 {
 			t.Errorf("segments %v, %v; want none", names, err)
@@ -395,7 +395,7 @@ func TestSpoolIsNotWrittenWhileAReplayWaits(t *testing.T) {
 		for range MinBufferBytes / encodedSize(testBatch(4000)) {
 			report(t, r, 4000)
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(10 * time.Second) // by the bubble's clock
 		if names, err := filepath.Glob(filepath.Join(cfg.SpoolDir, "*.batches")); err != nil || len(names) != 0 {
 			t.Errorf("segments %v, %v; want none", names, err)
 		}

@@ -42,7 +42,7 @@ func TestNumber(t *testing.T) {
 // What CPU time is measured grows with work and is not the time slept.
 func TestUseIsOfWork(t *testing.T) {
 	stop := Start()
-	time.Sleep(30 * time.Millisecond)
+	time.Sleep(30 * time.Millisecond) // real: the kernel counts CPU time by no other clock
 	asleep := stop()
 	stop = StartThread()
 	for begin := time.Now(); time.Since(begin) < 20*time.Millisecond; {

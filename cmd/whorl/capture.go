@@ -11,6 +11,7 @@ import (
 	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/probe"
 	"github.com/whorl-net/whorl/probe/bpf"
 	"github.com/whorl-net/whorl/probe/capture"
@@ -147,7 +148,7 @@ func (f *captureFlags) reporterConfig(c *console, counters func() client.Counter
 		Interfaces: f.Interface, Labels: f.Label, BufferBytes: int(f.Buffer), Full: full,
 		MustConnect: !f.live() && !f.toSpool, Counters: counters, Logger: c.logger,
 		OnTaken: func(patience time.Duration) {
-			c.say("probe id %s is connected elsewhere: waiting up to %s; another: --probe-id NAME", id, output.Duration(patience))
+			c.say("probe id %s is connected elsewhere: waiting up to %s; another: --probe-id NAME", id, units.Duration(patience))
 		},
 		OnBack: func(away time.Duration) {
 			c.say("connected to the collector again, after %s", output.Elapsed(away))

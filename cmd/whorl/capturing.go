@@ -8,6 +8,7 @@ import (
 
 	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/probe"
 )
 
@@ -204,7 +205,7 @@ func (p *capturing) sayWaiting(finishing context.Context) (stop func()) {
 			which = "the collector, which is away"
 		}
 		if until, bounded := finishing.Deadline(); bounded {
-			patience = " up to " + output.Duration(time.Until(until).Round(time.Second))
+			patience = " up to " + units.Duration(time.Until(until).Round(time.Second))
 		}
 		p.c.say("waiting%s for %s, to acknowledge %s; Ctrl-C gives up", patience, which, output.Plural(s.HeldPackets, "packet"))
 	}

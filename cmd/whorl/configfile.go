@@ -14,7 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/whorl-net/whorl/internal/config"
-	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/internal/units"
 )
 
 // commandOnly are flags that make no sense in a file.
@@ -154,7 +154,7 @@ func valueText(v reflect.Value) string {
 	case moment:
 		return x.text
 	case time.Duration:
-		return output.Duration(x)
+		return units.Duration(x)
 	case fmt.Stringer:
 		return x.String()
 	case map[string]string:

@@ -10,6 +10,7 @@ import (
 	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/internal/rpc"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/probe/live"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
@@ -125,7 +126,7 @@ func (cmd *doctorCmd) checkCollector(ctx context.Context, c *console) []output.F
 		reach.Result, reach.Detail, reach.Fix = output.Fail, why.text, strings.Join(why.hints, "; ")
 		return []output.Finding{reach}
 	}
-	reach.Detail = fmt.Sprintf("%s answers in %s", cmd.Collector, output.Duration(time.Since(start).Round(time.Millisecond)))
+	reach.Detail = fmt.Sprintf("%s answers in %s", cmd.Collector, units.Duration(time.Since(start).Round(time.Millisecond)))
 	findings := []output.Finding{reach, checkState(status)}
 	findings = append(findings, checkSums(ctx, cl, sumsEvery)...)
 	findings = append(findings, checkRoom(status), checkDrops(status), checkDurability(status), checkKnowledge(status))
@@ -216,7 +217,7 @@ func checkProbes(probes []*whorlv1.Probe) output.Finding {
 			texts = append(texts, fmt.Sprintf("%s lost or dropped %s", p.GetProbeId(), output.Plural(n, "packet")))
 		}
 		if d := p.GetClockOffset().AsDuration(); d.Abs() > maxClockOffset {
-			texts = append(texts, fmt.Sprintf("the clock of %s is off by %s", p.GetProbeId(), output.Duration(d.Round(time.Millisecond))))
+			texts = append(texts, fmt.Sprintf("the clock of %s is off by %s", p.GetProbeId(), units.Duration(d.Round(time.Millisecond))))
 		}
 		if p.GetState() == whorlv1.ProbeState_PROBE_STATE_LAGGING {
 			texts = append(texts, p.GetProbeId()+" lags behind")

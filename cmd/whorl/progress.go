@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/probe/bpf"
 	"github.com/whorl-net/whorl/probe/capture"
 )
@@ -134,7 +135,7 @@ func (p *progress) show(f *capture.File, elapsed time.Duration) {
 		part := float64(f.Offset()) / float64(size)
 		left := time.Duration(float64(elapsed) * (1 - part) / part)
 		line = fmt.Sprintf("%3.0f %% of %s, %s packets, %s/s, %s left", 100*part,
-			output.Bytes(uint64(size)), output.Number(p.packets), output.Number(uint64(rate)), output.Duration(left.Round(time.Second)))
+			output.Bytes(uint64(size)), output.Number(p.packets), output.Number(uint64(rate)), units.Duration(left.Round(time.Second)))
 	}
 	if p.more != nil {
 		line += p.more()

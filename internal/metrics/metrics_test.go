@@ -104,7 +104,7 @@ func scrape(t *testing.T, src Source) map[string]float64 {
 func TestScrapeSaysWhatStatusSays(t *testing.T) {
 	col := collectorWith(t, 7)
 	got := scrape(t, col)
-	for name, want := range map[string]float64{
+	says(t, got, map[string]float64{
 		"whorl_tracker_packets_total":                     7,
 		"whorl_tracker_bytes_total":                       700,
 		"whorl_log_packets_total":                         7,
@@ -121,11 +121,7 @@ func TestScrapeSaysWhatStatusSays(t *testing.T) {
 		`whorl_state{state="draining"}`:                   0,
 		`whorl_probes{state="connected"}`:                 0,
 		"whorl_start_time_seconds":                        float64(col.Status(false).GetStartedAt().AsTime().UnixNano()) / 1e9,
-	} {
-		if v, ok := got[name]; !ok || v != want {
-			t.Errorf("%s is %v (there: %v), want %v", name, v, ok, want)
-		}
-	}
+	})
 	for _, name := range []string{"whorl_restore_position", "whorl_checkpoint_time_seconds"} {
 		if v, ok := got[name]; ok {
 			t.Errorf("%s is %v, want none: nothing restores, nothing is kept", name, v)
@@ -165,7 +161,7 @@ func (full) Probes() []*whorlv1.Probe {
 // lasts for a while is there while it does.
 func TestLabelsAndMaxima(t *testing.T) {
 	got := scrape(t, full{})
-	for name, want := range map[string]float64{
+	says(t, got, map[string]float64{
 		`whorl_tracker_evictions_total{cause="idle"}`:                   4,
 		`whorl_drops_total{where="ingest.batches_invalid"}`:             5,
 		`whorl_rule_anomalies_total{rule="port-scan",severity="high"}`:  6,
@@ -184,11 +180,7 @@ func TestLabelsAndMaxima(t *testing.T) {
 		"whorl_probes_buffered_packets":                                 7,
 		"whorl_probes_lag_max_seconds":                                  12,
 		"whorl_probes_clock_offset_max_seconds":                         3,
-	} {
-		if v, ok := got[name]; !ok || v != want {
-			t.Errorf("%s is %v (there: %v), want %v", name, v, ok, want)
-		}
-	}
+	})
 }
 
 // The names follow the rules of Prometheus.
@@ -230,5 +222,15 @@ func TestOperatorsListIsComplete(t *testing.T) {
 	}
 	for n := range listed {
 		t.Errorf("docs/operations.md has %s, which does not exist", n)
+	}
+}
+
+// says checks that got has these values.
+func says(t *testing.T, got, want map[string]float64) {
+	t.Helper()
+	for name, want := range want {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v (there: %v), want %v", name, v, ok, want)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/whorl-net/whorl/internal/units"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
 
@@ -81,7 +82,7 @@ func span(d *durationpb.Duration) string {
 	if d == nil {
 		return ""
 	}
-	return Duration(d.AsDuration().Round(time.Millisecond))
+	return units.Duration(d.AsDuration().Round(time.Millisecond))
 }
 
 // Fact is one line of a status.

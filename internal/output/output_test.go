@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/ja4"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
@@ -379,7 +380,7 @@ func TestDurationIsShort(t *testing.T) {
 		5 * time.Minute: "5m", 24 * time.Hour: "24h", 90 * time.Minute: "1h30m", 10 * time.Second: "10s", 0: "0s",
 		time.Hour + 5*time.Second: "1h0m5s", 100 * time.Minute: "1h40m", 1500 * time.Millisecond: "1.5s",
 	} {
-		if got := Duration(d); got != want {
+		if got := units.Duration(d); got != want {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/whorl-net/whorl/internal/units"
 )
 
 // Bytes shows a number of bytes in SI units with two digits or more: "812 B",
@@ -70,19 +72,7 @@ func Elapsed(d time.Duration) string {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
-	return Duration(d.Round(time.Second))
-}
-
-// Duration shows d without the zeros behind it: "5m", not "5m0s".
-func Duration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return units.Duration(d.Round(time.Second))
 }
 
 // clean makes text of an outsider harmless on a terminal and in a line:

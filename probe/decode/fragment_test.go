@@ -277,7 +277,7 @@ func TestOverlapFirstWins(t *testing.T) {
 	packet := ipv4(inside[false], 1, flow.UDP, body)
 	head := packet[:20]
 	frag := func(at int, more bool, part []byte) []byte { return fragment(head, flow.UDP, 1, at, more, part) }
-	forged := udp(6666, 7777, []byte("XXXXXXXXXXXXXXXX"))
+	forged := udp(6666, 7777, []byte("forged--forged--"))
 	forged[5] = body[5]
 	want := tuple(inside[false][0], 1000, inside[false][1], 2000, flow.UDP)
 

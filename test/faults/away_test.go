@@ -55,9 +55,7 @@ func TestCollectorAway(t *testing.T) {
 			}
 			up := startProxy(t, col.addr, 0, 1, faultCut)
 			f := startFeeder(t, dial(t, up.addr()), c.cfg, 4*floorRate/3)
-			if rate, ok := f.load(floorRate, 30*time.Second); !ok {
-				t.Fatalf("the load is %.0f packets/s, want %.0f", rate, floorRate)
-			}
+			underLoad(t, f)
 			up.away(true)
 			time.Sleep(c.away)
 			up.away(false)

@@ -93,9 +93,7 @@ func TestStop(t *testing.T) {
 	a := startAuditor(t, c.addr, 2, 30_000)
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for range scaled(2, 10) {
-		if rate, ok := f.load(floorRate, 30*time.Second); !ok {
-			t.Fatalf("the load is %.0f packets/s, want %.0f", rate, floorRate)
-		}
+		underLoad(t, f)
 		c.stop()
 		c.start()
 	}

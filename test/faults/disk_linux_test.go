@@ -194,9 +194,7 @@ func TestDiskFull(t *testing.T) {
 	a := startAuditor(t, c.addr, 2, 30_000)
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for range scaled(1, 5) {
-		if rate, ok := f.load(floorRate, 30*time.Second); !ok {
-			t.Fatalf("the load is %.0f packets/s, want %.0f", rate, floorRate)
-		}
+		underLoad(t, f)
 		ballast := filepath.Join(d.dir, "ballast")
 		fillUp(t, ballast)
 		stalled(t, f)

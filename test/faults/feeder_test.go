@@ -192,3 +192,11 @@ func (f *feeder) await(packets uint64, patience time.Duration) bool {
 	}
 	return false
 }
+
+// underLoad waits until f has kept up the load that makes a fault count.
+func underLoad(t *testing.T, f *feeder) {
+	t.Helper()
+	if rate, ok := f.load(floorRate, 30*time.Second); !ok {
+		t.Fatalf("the load is %.0f packets/s, want %.0f", rate, floorRate)
+	}
+}

@@ -29,9 +29,7 @@ func TestOutages(t *testing.T) {
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for range scaled(1, 3) {
 		for _, e := range []syscall.Errno{unix.EROFS, unix.EIO, unix.ENOSPC, unix.EDQUOT} {
-			if rate, ok := f.load(floorRate, 30*time.Second); !ok {
-				t.Fatalf("the load is %.0f packets/s, want %.0f", rate, floorRate)
-			}
+			underLoad(t, f)
 			w.fails(e)
 			stalled(t, f)
 			refuses(t, c, f)
@@ -60,9 +58,7 @@ func TestReadOnly(t *testing.T) {
 	a := startAuditor(t, c.addr, 2, 30_000)
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for range scaled(1, 5) {
-		if rate, ok := f.load(floorRate, 30*time.Second); !ok {
-			t.Fatalf("the load is %.0f packets/s, want %.0f", rate, floorRate)
-		}
+		underLoad(t, f)
 		d.turnReadOnly()
 		stalled(t, f)
 		refuses(t, c, f)
@@ -97,9 +93,7 @@ func TestDiskHangs(t *testing.T) {
 	a := startAuditor(t, c.addr, 2, 30_000)
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for i := range scaled(1, 5) {
-		if rate, ok := f.load(floorRate, 30*time.Second); !ok {
-			t.Fatalf("the load is %.0f packets/s, want %.0f", rate, floorRate)
-		}
+		underLoad(t, f)
 		if out, err := exec.Command("fsfreeze", "-f", d.dir).CombinedOutput(); err != nil {
 			t.Skipf("fsfreeze: %v %s", err, out)
 		}

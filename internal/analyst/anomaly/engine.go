@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/internal/analyst/window"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -392,11 +393,11 @@ func (h *hit) anomaly(r *Rule, ev *tracker.Event) tracker.Anomaly {
 	switch r.measure {
 	case byCount, byDistinct:
 		a.Evidence = append(a.Evidence, tracker.Evidence{
-			Value: fmt.Sprintf("%d in %v, more than %d", h.n, inWords(time.Duration(r.limit.Window)), r.limit.Threshold),
+			Value: fmt.Sprintf("%d in %v, more than %d", h.n, units.Duration(time.Duration(r.limit.Window)), r.limit.Threshold),
 		})
 	case byBeat:
 		a.Evidence = append(a.Evidence, tracker.Evidence{
-			Value: fmt.Sprintf("%d intervals of about %v, score %v", h.n, inWords(h.interval()), h.score()),
+			Value: fmt.Sprintf("%d intervals of about %v, score %v", h.n, units.Duration(h.interval()), h.score()),
 		})
 	case bySteadiness:
 		a.Evidence = append(a.Evidence, tracker.Evidence{Value: fmt.Sprintf("%d equal ones before", h.n)})
@@ -449,9 +450,9 @@ func (h *hit) place(name string, r *Rule, ev *tracker.Event) string {
 	case "threshold":
 		return strconv.Itoa(int(r.limit.Threshold))
 	case "window":
-		return inWords(time.Duration(r.limit.Window))
+		return units.Duration(time.Duration(r.limit.Window))
 	case "interval":
-		return inWords(h.interval())
+		return units.Duration(h.interval())
 	case "score":
 		return h.score()
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/whorl-net/whorl/internal/analyst/window"
 	"github.com/whorl-net/whorl/internal/filter"
 	"github.com/whorl-net/whorl/internal/suggest"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -271,7 +272,7 @@ func (l *loader) settings(r *Rule) section {
 
 func (l *loader) checkBeat(n *yaml.Node, r *Rule) {
 	if r.measure == byBeat && r.shortest >= r.longest {
-		l.bad(n, "%s: shortest is %s, longest %s", r.ID, inWords(r.shortest), inWords(r.longest))
+		l.bad(n, "%s: shortest is %s, longest %s", r.ID, units.Duration(r.shortest), units.Duration(r.longest))
 	}
 }
 

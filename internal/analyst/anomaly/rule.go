@@ -10,6 +10,7 @@ import (
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/analyst/window"
 	"github.com/whorl-net/whorl/internal/filter"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -186,9 +187,9 @@ func (r *Rule) Text() string {
 			slides = ", sliding"
 		}
 		return fmt.Sprintf("more than %d %s for each %s in %v%s", r.limit.Threshold, what, fieldNames(r.key),
-			inWords(time.Duration(r.limit.Window)), slides)
+			units.Duration(time.Duration(r.limit.Window)), slides)
 	case byBeat:
-		return fmt.Sprintf("every %v to %v, at least %d times, score %.2f or more", inWords(r.shortest), inWords(r.longest), r.intervals, float64(r.score)/1000)
+		return fmt.Sprintf("every %v to %v, at least %d times, score %.2f or more", units.Duration(r.shortest), units.Duration(r.longest), r.intervals, float64(r.score)/1000)
 	case bySteadiness:
 		return fmt.Sprintf("another value after %d equal ones for each %s", r.stable, fieldNames(r.key))
 	case byNovelty:
@@ -198,18 +199,6 @@ func (r *Rule) Text() string {
 		return r.filter.String()
 	}
 	return r.about
-}
-
-// inWords is d without the zeros behind it: 5m, not 5m0s.
-func inWords(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // Stats are counters of one rule since its state was made.

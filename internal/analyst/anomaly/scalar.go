@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/whorl-net/whorl/internal/analyst/window"
+	"github.com/whorl-net/whorl/internal/units"
 	"github.com/whorl-net/whorl/tracker"
 )
 
@@ -78,7 +79,7 @@ func (l *loader) duration(n *yaml.Node, what string, least, most time.Duration) 
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < least || d > most {
-		l.bad(n, "%s is %q, want a time from %s to %s, such as 90s or 5m", what, clip(s, 40), inWords(least), inWords(most))
+		l.bad(n, "%s is %q, want a time from %s to %s, such as 90s or 5m", what, clip(s, 40), units.Duration(least), units.Duration(most))
 		return 0, false
 	}
 	return d, true
