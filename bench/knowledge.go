@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/pprof"
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
@@ -70,12 +71,25 @@ func (k *knowing) take(o *tracker.Output) {
 // fingerprints and leave.
 type knowledgeCase struct {
 	name        string
+	shape       traffic.Shape
 	batches     []*flow.Batch
 	connections int
 }
 
-// run brings all of it into a tracker, and then has every connection leave.
-func (c *knowledgeCase) run(on bool) (measure.Use, error) {
+// run brings all of it into a tracker, and then has every connection leave. A
+// profile tells both ways apart: go tool pprof -tagfocus knowledge=with.
+func (c *knowledgeCase) run(on bool) (use measure.Use, err error) {
+	way := "without"
+	if on {
+		way = "with"
+	}
+	pprof.Do(context.Background(), pprof.Labels("traffic", c.shape.String(), "knowledge", way), func(context.Context) {
+		use, err = c.pass(on)
+	})
+	return use, err
+}
+
+func (c *knowledgeCase) pass(on bool) (measure.Use, error) {
 	k, err := newKnowing(on, c.connections+c.connections/10+1000)
 	if err != nil {
 		return measure.Use{}, err
@@ -152,6 +166,7 @@ func (b *bench) knowledgeCase(cfg traffic.Config) (*knowledgeCase, error) {
 	defer src.Close()
 	c := &knowledgeCase{
 		name:        fmt.Sprintf("%v, %s connections of %d packets", cfg.Shape, millions(int(r.stats.Connections)), r.stats.Packets/r.stats.Connections),
+		shape:       cfg.Shape,
 		connections: int(r.stats.Connections),
 	}
 	c.batches, err = traffic.Batches(src, probe.Config{})

@@ -45,6 +45,7 @@ func TestRingAgainstModel(t *testing.T) {
 			},
 			"take": func(t *rapid.T) {
 				if len(r.queued) == 0 {
+					// rapid draws another action instead: no check is left out.
 					t.Skip("nothing is queued")
 				}
 				h := r.take()
@@ -54,6 +55,7 @@ func TestRingAgainstModel(t *testing.T) {
 			},
 			"ack": func(t *rapid.T) {
 				if len(r.sent) == 0 {
+					// As above.
 					t.Skip("nothing was sent")
 				}
 				to := r.sent[rapid.IntRange(0, len(r.sent)-1).Draw(t, "which")].last

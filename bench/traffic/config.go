@@ -19,6 +19,10 @@ const (
 	Elephants
 	// UDP is datagrams both ways, all flows of the same size.
 	UDP
+	// Steady is Mixed as a probe sees it that is put on a link where all of it
+	// is under way: Config.Connections are live from the first packet to the
+	// last, most of them seen in their middle.
+	Steady
 )
 
 // String returns the name of s in lower case.
@@ -34,6 +38,8 @@ func (s Shape) String() string {
 		return "elephants"
 	case UDP:
 		return "udp"
+	case Steady:
+		return "steady"
 	}
 	return fmt.Sprintf("shape(%d)", uint8(s))
 }
@@ -42,14 +48,23 @@ func (s Shape) String() string {
 // as of tcpdump -s 192. Recorded packets are always whole.
 const DefaultSnap = 192
 
+// DefaultTrain gives trains of 2.5 packets on average; those of Mixed, with 100
+// packets per connection, have 2.4.
+const DefaultTrain = 4
+
 // Config says what to make. The zero Config works but for Packets.
 type Config struct {
 	Shape Shape
 	// Packets is how many there are in all, exactly.
 	Packets int
 	// Connections is how many there are, exactly; a flood has one per packet
-	// whatever is said here. 0 is one for each 100 packets, at least 1.
+	// whatever is said here. Steady has as many at any time. 0 is one for each
+	// 100 packets, at least 1.
 	Connections int
+	// Train is the longest row of packets of one connection in Steady: each has
+	// from 1 to Train, all equally likely. 0 is DefaultTrain, 1 lets each packet
+	// be of another.
+	Train int
 	// Span is the packet time from the first to the last, about; 0 is 1 µs for
 	// each packet.
 	Span time.Duration
@@ -73,6 +88,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Span == 0 {
 		c.Span = time.Duration(c.Packets) * time.Microsecond
 	}
+	if c.Train == 0 {
+		c.Train = DefaultTrain
+	}
 	switch c.Snap {
 	case 0:
 		c.Snap = DefaultSnap
@@ -86,10 +104,12 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("traffic: %d connections for %d packets", c.Connections, c.Packets)
 	case c.Connections > maxConnections && c.Shape != Flood:
 		return c, fmt.Errorf("traffic: %d connections, at most %d", c.Connections, maxConnections)
-	case c.Shape > UDP:
+	case c.Shape > Steady:
 		return c, fmt.Errorf("traffic: no shape %d", c.Shape)
 	case c.Snap < 128:
 		return c, errors.New("traffic: a snap length under 128 bytes would cut headers")
+	case c.Train < 0:
+		return c, errors.New("traffic: a negative train")
 	case c.Span < 0:
 		return c, errors.New("traffic: a negative span")
 	}

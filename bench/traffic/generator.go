@@ -39,6 +39,8 @@ type Generator struct {
 	plan  plan
 	begun int // connections
 	open  []conn
+	// sizes are, of Steady, the sums of the packets of connections 0 to i.
+	sizes []int
 	turn  int // index of the connection whose train is under way
 	train int // packets left in it
 
@@ -84,6 +86,9 @@ func New(cfg Config, s *Sample) (*Generator, error) {
 		g.make = g.datagram
 		return g, nil
 	}
+	if cfg.Shape == Steady {
+		return g, g.beginSteady(s)
+	}
 	if g.plan, err = newPlan(cfg, s, g.rand); err != nil {
 		return nil, err
 	}
@@ -121,7 +126,7 @@ func (g *Generator) Stats() Stats { return g.stats }
 // played makes a packet of one of the open connections.
 func (g *Generator) played(p *capture.Packet) {
 	for len(g.open) < cap(g.open) && g.begun < g.cfg.Connections {
-		g.open = append(g.open, g.begin())
+		g.open = append(g.open, g.begin(g.begun))
 	}
 	if g.train == 0 {
 		g.turn = g.rand.IntN(len(g.open))
@@ -129,28 +134,33 @@ func (g *Generator) played(p *capture.Packet) {
 	}
 	c := &g.open[g.turn]
 	g.train--
-	if int(c.at) == c.t.cut && c.left > 0 {
-		g.data(p, c)
-	} else {
-		g.replay(p, c)
-	}
-	if c.left == 0 && int(c.at) == len(c.t.packets) {
+	if g.advance(p, c) {
 		*c = g.open[len(g.open)-1]
 		g.open = g.open[:len(g.open)-1]
 		g.train = 0
 	}
 }
 
-// begin opens the next connection. Each has a client address of its own, so
-// no two have the same key.
-func (g *Generator) begin() conn {
+// advance makes the next packet of c and reports whether it was the last.
+func (g *Generator) advance(p *capture.Packet, c *conn) (last bool) {
+	if int(c.at) == c.t.cut && c.left > 0 {
+		g.data(p, c)
+	} else {
+		g.replay(p, c)
+	}
+	return c.left == 0 && int(c.at) == len(c.t.packets)
+}
+
+// begin opens a connection like number like of the plan. Each of the first 2^24
+// has a client address of its own, so no two of them have the same key.
+func (g *Generator) begin(like int) conn {
 	i := g.begun
 	g.begun++
 	g.stats.Connections++
 	servers := uint64(min(max(g.cfg.Connections/50, 1), 1<<16))
 	n := g.rand.Uint64N(servers) * (g.rand.Uint64N(servers) + 1) / servers // some are popular
 	return conn{
-		t: g.plan.templates[g.plan.of[i]], left: g.plan.data[i],
+		t: g.plan.templates[g.plan.of[like]], left: g.plan.data[like],
 		client: client(uint32(i)), server: 198<<24 | 18<<16 + 1 + uint32(n),
 		port:   uint16(1024 + g.rand.IntN(64000)),
 		offset: [2]uint32{g.rand.Uint32(), g.rand.Uint32()},

@@ -2,6 +2,7 @@ package output
 
 import (
 	"bufio"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -34,10 +35,13 @@ type table[T any] struct {
 	out     *bufio.Writer
 	columns []Column[T]
 	widths  []int
+	hidden  []bool // optional columns that no row has had yet
 	held    [][]cell
 	hold    int
 	color   bool
-	begun   bool
+	begun   bool // the header is written
+	// headless tables have no header.
+	headless bool
 }
 
 type cell struct {
@@ -46,9 +50,10 @@ type cell struct {
 }
 
 func newTable[T any](out *bufio.Writer, columns []Column[T], opts Options) *table[T] {
-	t := &table[T]{out: out, columns: columns, hold: opts.Hold, color: opts.Color, begun: opts.NoHeader, widths: make([]int, len(columns))}
+	t := &table[T]{out: out, columns: columns, hold: opts.Hold, color: opts.Color, begun: opts.NoHeader, headless: opts.NoHeader,
+		widths: make([]int, len(columns)), hidden: make([]bool, len(columns))}
 	for i, c := range columns {
-		t.widths[i] = c.Width
+		t.widths[i], t.hidden[i] = c.Width, c.Optional
 		if !opts.NoHeader {
 			t.widths[i] = max(c.Width, utf8.RuneCountInString(c.Name))
 		}
@@ -79,6 +84,7 @@ func (t *table[T]) release() error {
 	if len(t.held) == 0 {
 		return nil
 	}
+	t.reveal()
 	if err := t.begin(); err != nil {
 		return err
 	}
@@ -92,7 +98,18 @@ func (t *table[T]) release() error {
 	return nil
 }
 
-// begin writes the header, once.
+// reveal shows the optional columns in which a held row has something. Under a
+// header that is there already another one follows.
+func (t *table[T]) reveal() {
+	for i, hidden := range t.hidden {
+		if hidden && slices.ContainsFunc(t.held, func(cells []cell) bool { return cells[i].text != "" }) {
+			t.hidden[i] = false
+			t.begun = t.headless
+		}
+	}
+}
+
+// begin writes the header, once for each set of columns.
 func (t *table[T]) begin() error {
 	if t.begun {
 		return nil
@@ -109,6 +126,9 @@ func (t *table[T]) begin() error {
 func (t *table[T]) line(cells []cell, header bool) error {
 	pad := 0 // blanks owed before the next text
 	for i, c := range cells {
+		if t.hidden[i] {
+			continue
+		}
 		space := max(0, t.widths[i]-utf8.RuneCountInString(c.text))
 		if t.columns[i].Right && !header {
 			pad += space

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,9 @@ type Column[T any] struct {
 	Right bool
 	// Width is how wide the column is at least.
 	Width int
+	// Optional columns are not in a table before a row has something there; then
+	// the header is shown again. In a compact line they are the last ones.
+	Optional bool
 	// Cell is the text of a value. It may hold anything: what could harm a
 	// terminal is taken out behind it.
 	Cell func(v T) string
@@ -72,6 +76,8 @@ func NewWriter[T any](w io.Writer, kind Kind[T], opts Options) *Writer[T] {
 		o.columns = fieldColumns(kind, opts.Select)
 	}
 	switch opts.Format {
+	case Compact:
+		o.columns = optionalLast(o.columns)
 	case Table:
 		for i := range o.columns {
 			o.columns[i].Name = strings.ToUpper(o.columns[i].Name)
@@ -84,6 +90,22 @@ func NewWriter[T any](w io.Writer, kind Kind[T], opts Options) *Writer[T] {
 		}
 	}
 	return o
+}
+
+// optionalLast moves optional columns to the end, where they disturb nobody who
+// counts columns.
+func optionalLast[T any](columns []Column[T]) []Column[T] {
+	columns = slices.Clone(columns)
+	slices.SortStableFunc(columns, func(a, b Column[T]) int {
+		switch {
+		case a.Optional == b.Optional:
+			return 0
+		case a.Optional:
+			return 1
+		}
+		return -1
+	})
+	return columns
 }
 
 // Write shows v, at the latest with the next Flush or Close.
