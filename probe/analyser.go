@@ -71,6 +71,10 @@ func newEngine(cfg *Config, share, maxValueBytes int) *handshake.Engine {
 	if cfg.Live && cfg.KeyFile != nil {
 		h.SecretsWait = secretsWait
 	}
+	if cfg.patient {
+		h.TCPIdle, h.SSHIdle = fileIdle, fileIdle
+		h.TCPLinger, h.SSHLinger = fileLinger, fileLinger
+	}
 	if h.MaxFlows == 0 {
 		h.MaxFlows = handshake.DefaultMaxFlows
 	}
@@ -132,6 +136,9 @@ func (a *analyser) take() (tracked bool) {
 	a.in = &b.in[i]
 	a.totals.Packets++
 	a.totals.Bytes += uint64(a.in.WireLength)
+	if uint32(len(a.in.Data)) < a.in.WireLength {
+		a.totals.Cut++
+	}
 	if !b.tracked[i] {
 		return false
 	}

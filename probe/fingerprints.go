@@ -6,10 +6,19 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"time"
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/handshake"
+)
+
+// In a capture that is read to its end a connection may be silent for long, and
+// so may the time be between its end and the last packet: nobody waits for what
+// is not told yet, and memory is bounded by Config.MaxFlows and MaxBytes.
+const (
+	fileIdle   = 24 * time.Hour
+	fileLinger = time.Minute
 )
 
 // Fingerprints reads one source to its end and calls emit with every
@@ -25,6 +34,7 @@ func Fingerprints(ctx context.Context, src capture.Source, cfg Config, emit func
 	if err := cfg.check(); err != nil {
 		return Totals{}, fmt.Errorf("fingerprints: %w", err)
 	}
+	cfg.patient = !cfg.Live
 	f := &finder{analyser: newAnalyser(&cfg, 1, flow.MaxRawLen), emit: emit, left: cfg.Count}
 	if cfg.Count == 0 {
 		f.left = math.MaxUint64

@@ -57,6 +57,8 @@ type Config struct {
 	// Secrets are those of connections to look into, nil for none; see
 	// handshake.Config. They may be added to at any time.
 	Secrets *cleartext.KeyLog
+	// patient is for captures that are read to their end: see fileIdle.
+	patient bool
 	// KeyFile, if not nil, fills Secrets. With Live, Run looks every second
 	// whether it has grown, and connections wait some seconds for their
 	// secrets. The probe owns it until Run has returned.

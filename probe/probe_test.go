@@ -696,3 +696,25 @@ func BenchmarkCaptures(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(packets), "ns/packet")
 }
+
+// A capture is read to its end: however long an SSH session was silent in it,
+// and whenever its last ACK came, it is one window.
+func TestSilenceInFileEndsNoWindow(t *testing.T) {
+	const ack = flow.ACK
+	for _, silence := range []time.Duration{time.Minute, 5 * time.Minute, 2 * time.Hour} {
+		packets := []capture.Packet{
+			raw(0, frame(1, true, flow.SYN, 0, "")),
+			raw(1, frame(1, false, flow.SYN|ack, 0, "")),
+			raw(2, frame(1, true, ack, 1, "")),
+			raw(3, frame(1, true, ack|flow.PSH, 1, "SSH-2.0-a\r\n")),
+			raw(silence, frame(1, false, ack|flow.PSH, 1, "SSH-2.0-bc\r\n")),
+			raw(silence+1, frame(1, true, ack|flow.FIN, 12, "")),
+			raw(silence+2, frame(1, false, ack|flow.FIN, 13, "")),
+			raw(silence+15*time.Second, frame(1, true, ack, 13, "")),
+		}
+		got := valuesOf(t, &list{packets: packets})
+		if want := "c11s12_c1s1_c2s0"; !strings.Contains(fmt.Sprint(got), want) || strings.Count(fmt.Sprint(got), "ja4ssh") > 1 {
+			t.Errorf("after a silence of %v: %v, want one window %s", silence, got, want)
+		}
+	}
+}

@@ -15,6 +15,10 @@ const MaxHTTPHeaderBytes = 64 << 10
 // maxGuessBytes is what LooksLikeHTTP needs at most to see of a request line.
 const maxGuessBytes = 2048
 
+// maxEmptyBytes is how much of line ends may stand before what looks like a
+// request.
+const maxEmptyBytes = 4
+
 // http2Preface is the connection preface of HTTP/2 (RFC 9113 section 3.4). Its
 // first part is a request line that HTTP/1 servers refuse.
 const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -43,11 +47,13 @@ func HTTPRequest(b []byte) (e ja4.Event, rest []byte, err error) {
 
 // LooksLikeHTTP reports whether p begins with an HTTP/1.x request: a method, a
 // space, and a line that ends with the version. A known method and the space
-// are enough while the line is not complete. The connection preface of HTTP/2
-// looks like a request too. It needs at most 2048 bytes and does not allocate.
+// are enough while the line is not complete. Two empty lines may stand before.
+// The connection preface of HTTP/2 looks like a request too. It needs at most
+// 2048 bytes and does not allocate.
 //
-// Source: RFC 9112 section 3.
+// Source: RFC 9112 sections 2.2 and 3.
 func LooksLikeHTTP(p []byte) ja4.Guess {
+	p = p[emptyLines(p[:min(len(p), maxEmptyBytes)]):]
 	method, guess := methodToken(p)
 	if guess != ja4.Yes {
 		return guess
@@ -65,6 +71,13 @@ func LooksLikeHTTP(p []byte) ja4.Guess {
 		return ja4.No
 	}
 	return ja4.NeedMore
+}
+
+// KnownHTTPMethod reports whether p begins with a method that has a code of its
+// own in JA4H, and the space behind it.
+func KnownHTTPMethod(p []byte) bool {
+	method, guess := methodToken(p[emptyLines(p[:min(len(p), maxEmptyBytes)]):])
+	return guess == ja4.Yes && methodCode(method) != ""
 }
 
 // methodToken returns the method at the beginning of p, up to the space that
@@ -243,7 +256,7 @@ func parseHead(head []byte, r *Request) (f framing, ok bool) {
 			}
 		case len("transfer-encoding"):
 			if equalFold(name, "transfer-encoding") {
-				f.chunked, codings = lastIsChunked(value), true
+				f.chunked, codings = lastCoding(value, "chunked"), !lastCoding(value, "identity")
 			}
 		case len("upgrade"):
 			if equalFold(name, "upgrade") {
@@ -254,7 +267,7 @@ func parseHead(head []byte, r *Request) (f framing, ok bool) {
 	switch {
 	case methodCode(method) == "co":
 		return framing{switches: true}, true // RFC 9110 section 9.3.6: no body
-	case codings: // overrides Content-Length
+	case codings: // overrides Content-Length; identity (RFC 2616) is none
 		f.length, f.broken = 0, !f.chunked
 	}
 	return f, true
@@ -290,8 +303,9 @@ func parseLength(b []byte) (n uint64, ok bool) {
 	return n, len(b) > 0
 }
 
-// lastIsChunked reports whether the last transfer coding is chunked.
-func lastIsChunked(value []byte) bool {
+// lastCoding reports whether the last transfer coding of value is name, which
+// is in lower case.
+func lastCoding(value []byte, name string) bool {
 	coding := bytes.Trim(value[bytes.LastIndexByte(value, ',')+1:], " \t")
-	return len(coding) == len("chunked") && equalFold(coding, "chunked")
+	return len(coding) == len(name) && equalFold(coding, name)
 }

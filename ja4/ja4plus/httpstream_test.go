@@ -114,6 +114,8 @@ var httpStreamTests = []struct {
 		outcome{Raw: []string{"po11nn010000_Transfer-Encoding__"}, Marks: []string{"invalid"}, Status: HTTPInvalid}},
 	{"a coding behind chunked", request("POST / HTTP/1.1", "Transfer-Encoding: chunked, gzip") + "x",
 		outcome{Raw: []string{"po11nn010000_Transfer-Encoding__"}, Marks: []string{"invalid"}, Status: HTTPInvalid}},
+	{"a coding that is none", request("POST / HTTP/1.1", "Transfer-Encoding: Identity", "Content-Length: 3") + "foo" + request("GET / HTTP/1.1"),
+		outcome{Raw: []string{"po11nn020000_Transfer-Encoding,Content-Length__", "ge11nn000000___"}}},
 	{"connect, refused, once more, TLS", request("CONNECT a:443 HTTP/1.1", "Host: a:443") + request("CONNECT a:443 HTTP/1.1", "Host: a:443", "Content-Length: 5") + "\x16\x03\x01\x02\x00",
 		outcome{Raw: []string{"co11nn010000_Host__", "co11nn020000_Host,Content-Length__"}, Marks: []string{"switch@39", "switch@97", "invalid"}, Status: HTTPInvalid}},
 	{"upgrade, refused", request("GET / HTTP/1.1", "Upgrade: websocket") + request("GET / HTTP/1.1"),
@@ -301,6 +303,10 @@ func TestLooksLikeHTTP(t *testing.T) {
 		{"EHLO mail.example\r\n", ja4.No},
 		{"BREW " + strings.Repeat("x", maxGuessBytes), ja4.No},
 		{" GET / HTTP/1.1\r\n", ja4.No},
+		{"\r\n", ja4.NeedMore},
+		{"\r\nGET ", ja4.Yes},
+		{"\n\n\n\nGET ", ja4.Yes},
+		{"\n\n\n\n\nGET ", ja4.No},
 		{"GET\t/ HTTP/1.1\r\n", ja4.No},
 		{"\x16\x03\x01", ja4.No},
 		{"SSH-2.0-x\r\n", ja4.No},
@@ -316,6 +322,17 @@ func TestLooksLikeHTTP(t *testing.T) {
 	for _, tt := range tests {
 		if got := LooksLikeHTTP([]byte(tt.p)); got != tt.want {
 			t.Errorf("LooksLikeHTTP(%.40q) = %v, want %v", tt.p, got, tt.want)
+		}
+	}
+}
+
+// What is known to JA4H counts, and only with the space behind it.
+func TestKnownHTTPMethod(t *testing.T) {
+	for p, want := range map[string]bool{
+		"GET /": true, "\r\npropfind /": true, "GET": false, "BREW /": false, "fooGET /": false, " GET /": false, "": false,
+	} {
+		if got := KnownHTTPMethod([]byte(p)); got != want {
+			t.Errorf("KnownHTTPMethod(%q) = %t", p, got)
 		}
 	}
 }
@@ -500,8 +517,9 @@ func FuzzHTTPStream(f *testing.F) {
 			t.Errorf("HTTPRequest = %+v, the stream found %q", e, whole.Raw)
 		}
 		// A method without a code counts if its line ends within what is looked at.
-		short := bytes.IndexByte(input, '\n') < maxGuessBytes
-		if LooksLikeHTTP(input) == ja4.No && err == nil && short && input[0] != '\r' && input[0] != '\n' {
+		lines := emptyLines(input)
+		short := lines <= maxEmptyBytes && bytes.IndexByte(input[lines:], '\n') < maxGuessBytes-maxEmptyBytes
+		if LooksLikeHTTP(input) == ja4.No && err == nil && short {
 			t.Errorf("a request that does not look like HTTP: %q", input)
 		}
 	})

@@ -77,7 +77,7 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 		begin = s.prefix
 	}
 	found := g.guess(begin)
-	if found == protocolNone && len(s.prefix) > 0 {
+	if len(s.prefix) > 0 && (found == protocolNone || found == protocolHTTP && bodyBefore(begin, data)) {
 		// What was kept is nothing; the newest segment may begin something.
 		s.looked += len(s.prefix) - len(data)
 		s.prefix = nil
@@ -123,6 +123,13 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 	s.prefix = nil
 	s.looked, s.holes = 0, 0
 	return begin
+}
+
+// bodyBefore reports whether all, which looks like a request, is the end of a
+// body whose length nobody could tell, and the request segment behind it: a
+// method that nobody knows, which ends with one that is known.
+func bodyBefore(all, segment []byte) bool {
+	return !ja4plus.KnownHTTPMethod(all) && ja4plus.KnownHTTPMethod(segment)
 }
 
 // runTLS feeds the TLS stream of a direction, and what looks inside.

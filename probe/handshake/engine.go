@@ -143,6 +143,7 @@ type Engine struct {
 	ssh       [numSSHLists]sshList
 	sshAfter  [numSSHLists]int64 // the silence after which a list is left
 	sshDue    int64              // no list is left before
+	early     []earlySSH         // of the connection that becomes SSH, for beginSSH and becomeSSH
 
 	syns tcpValues
 

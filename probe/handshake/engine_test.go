@@ -721,3 +721,78 @@ func TestSSHDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations per packet, want 0", n)
 	}
 }
+
+// Requests that stand behind what is not quite HTTP: empty lines, and bodies
+// whose length nobody can tell.
+func TestRequestsBehindOddBytes(t *testing.T) {
+	get := "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	for name, said := range map[string][]string{
+		"an empty line":          {"\r\n" + get},
+		"an empty line alone":    {"\r\n", get},
+		"a body of two lengths":  {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 3\r\n\r\nfoo", get},
+		"the middle of a body":   {"foo", get},
+		"a method in two halves": {"GE", get[2:]},
+	} {
+		c := newConversation().open()
+		for _, s := range said {
+			c.text(client, s)
+		}
+		events, _, _ := run(Config{Types: ja4.TypeSet(0).With(ja4.TypeJA4H)}, c.packets)
+		if len(events) == 0 || !strings.HasPrefix(events[len(events)-1].Value, "ge11nn010000_") {
+			t.Errorf("%s: %+v, want the request last", name, events)
+		}
+	}
+}
+
+// The client's answer to a SYN-ACK may be captured before it.
+func TestAnswerBeforeSYNACK(t *testing.T) {
+	for _, said := range []string{"", request} {
+		for _, types := range []ja4.TypeSet{ja4.TypeSet(0).With(ja4.TypeJA4TS), ja4.AllTypes} {
+			c := newConversation().packet(client, flow.SYN, nil).packet(server, flow.SYN|flow.ACK, nil).packet(client, flow.ACK, nil)
+			if said != "" {
+				c.text(client, said)
+			}
+			c.text(server, "hello").text(client, request).close()
+			n := len(c.packets)
+			c.packets = append(append(slices.Clone(c.packets[:1]), c.packets[2], c.packets[1]), c.packets[3:n]...)
+			if said != "" { // the data, too
+				c.packets[2], c.packets[3] = c.packets[3], c.packets[2]
+			}
+			events, _, _ := run(Config{Types: types}, c.packets)
+			if got := strings.Count(kinds(events)+" ", "ja4ts "); got != 1 && (said == "" || types == ja4.AllTypes) {
+				t.Errorf("saying %q, types %v: %s", said, types, kinds(events))
+			}
+		}
+	}
+}
+
+// Segments of an SSH connection count wherever they are captured, also those
+// that come before the banner that they follow.
+func TestSSHSegmentsBeforeBanner(t *testing.T) {
+	talk := func() *conversation {
+		return newConversation().open().
+			text(client, "SSH-2.0-a\r\n").say(client, make([]byte, 700), 700).
+			text(server, "SSH-2.0-bc\r\n").say(server, make([]byte, 300), 300).
+			text(client, "x").text(server, "y").close()
+	}
+	window := func(packets []decode.Packet) string {
+		_, ended, _ := run(Config{}, packets)
+		if len(ended) != 1 {
+			t.Fatalf("%d windows", len(ended))
+		}
+		return ended[0].Value
+	}
+	want := window(talk().packets)
+	if want != "c1s1_c3s3_c2s0" {
+		t.Fatalf("in order: %s", want)
+	}
+	for i := 3; i < 8; i++ {
+		for j := i + 1; j < 9; j++ {
+			p := talk().packets
+			p[i], p[j] = p[j], p[i]
+			if got := window(p); got != want {
+				t.Errorf("packets %d and %d exchanged: %s, want %s", i, j, got, want)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4/ja4plus"
 )
 
@@ -71,8 +72,17 @@ func (g *Engine) beginSSH(c *conn) {
 	f := g.sshs.at(c.ssh)
 	f.hash = g.table.hash(&e.key)
 	for side := range c.streams {
-		if s := &c.streams[side]; s.started {
+		switch s := &c.streams[side]; {
+		case s.started:
 			f.next[side], f.nextKnown[side] = s.next, true
+		case c.isnKnown[side] && !s.midway:
+			f.next[side], f.nextKnown[side] = c.isn[side]+1, true
+		}
+	}
+	g.early = g.early[:0]
+	for side := range c.streams {
+		for _, h := range c.streams[side].held {
+			g.early = append(g.early, earlySSH{uint8(side), h.seq, len(h.data)})
 		}
 	}
 	// The segment that told is in order; it is yet to be counted.
@@ -101,7 +111,18 @@ func (g *Engine) becomeSSH(e *entry, c *conn) {
 	g.sshDue = min(g.sshDue, g.p.Time+g.sshAfter[sshOpen])
 	held := f.bytes()
 	g.countSSH(e, f)
+	for _, h := range g.early {
+		g.countSSHPacket(e, f, h.side, flow.ACK|flow.PSH, h.seq, h.length)
+	}
 	g.used += f.bytes() - held
+}
+
+// An earlySSH is a segment that was captured before the one that told that the
+// connection is SSH, and stands behind it. It is counted then.
+type earlySSH struct {
+	side   uint8
+	seq    uint32
+	length int
 }
 
 // sshPacket takes the packet in work of an SSH connection that was known as
@@ -110,7 +131,7 @@ func (g *Engine) sshPacket(e *entry) {
 	s := g.sshs.at(e.ref)
 	held := s.bytes()
 	if s.more != nil && s.more.opening {
-		g.openingTimes(e, &s.more.latency, &s.more.retries)
+		g.openingTimes(e, &s.more.latency, &s.more.retries, true)
 		s.more.opening = !g.timesOver(&s.more.latency, &s.more.retries)
 		s.trim()
 	}
@@ -130,10 +151,15 @@ func (g *Engine) countSSH(e *entry, s *sshFlow) {
 	} else {
 		g.listSSH(e.ref, sshOpen)
 	}
-	if p.PayloadLength > 0 && !s.fresh(g.side, p.Seq, uint32(p.PayloadLength)) {
+	g.countSSHPacket(e, s, g.side, p.TCPFlags, p.Seq, p.PayloadLength)
+}
+
+// countSSHPacket counts one of side, unless its payload was counted before.
+func (g *Engine) countSSHPacket(e *entry, s *sshFlow, side, flags uint8, seq uint32, payload int) {
+	if payload > 0 && !s.fresh(side, seq, uint32(payload)) {
 		return
 	}
-	if ev, ok := s.window.Packet(g.side == e.clientSide(), p.TCPFlags, p.PayloadLength); ok {
+	if ev, ok := s.window.Packet(side == e.clientSide(), flags, payload); ok {
 		g.event(ev)
 	}
 }

@@ -195,7 +195,10 @@ func (g *Engine) tcp(e *entry) {
 		c.opened = flags&flow.SYN != 0
 	}
 	if isSYNACK(flags) {
-		c.opened = c.opened || !c.started // an ACK was captured before it
+		c.opened = c.opened || !c.started                                                    // an ACK was captured before it
+		if c.opened && c.retries.Done() && !c.isnKnown[side] && g.want.synack && !p.TCPCut { // so was the answer to it
+			g.event(ja4.Event{Type: ja4.TypeJA4TS, Value: ja4plus.SYNACK(p.Window, p.TCPOptions)})
+		}
 		g.setClient(e, side^1, evidenceSYNACK)
 		c.isn[side], c.isnKnown[side] = p.Seq, true
 		if !c.isnKnown[side^1] {
@@ -203,7 +206,7 @@ func (g *Engine) tcp(e *entry) {
 		}
 	}
 	if c.opened {
-		g.openingTimes(e, &c.latency, &c.retries)
+		g.openingTimes(e, &c.latency, &c.retries, c.isnKnown[e.clientSide()^1])
 	}
 	c.acks.Packet(side == e.clientSide(), flags, p.PayloadLength)
 	if p.PayloadLength > 0 && g.want.payload {
@@ -240,8 +243,10 @@ func (g *Engine) settle(e *entry, c *conn) {
 	}
 }
 
-// openingTimes feeds what measures SYNs, SYN-ACKs and round trips.
-func (g *Engine) openingTimes(e *entry, latency *ja4plus.TCPLatency, retries *ja4plus.SYNACKRetries) {
+// openingTimes feeds what measures SYNs, SYN-ACKs and round trips. Before the
+// server is known to have opened, a bare ACK is no answer to it: it was captured
+// out of turn.
+func (g *Engine) openingTimes(e *entry, latency *ja4plus.TCPLatency, retries *ja4plus.SYNACKRetries, serverOpened bool) {
 	p := g.p
 	fromClient := g.side == e.clientSide()
 	if g.want.synack && !retries.Done() {
@@ -249,7 +254,9 @@ func (g *Engine) openingTimes(e *entry, latency *ja4plus.TCPLatency, retries *ja
 		var value string
 		switch {
 		case fromClient && flags&flow.SYN == 0:
-			retries.Answered()
+			if serverOpened || p.PayloadLength > 0 || flags != flow.ACK {
+				retries.Answered()
+			}
 		case fromClient:
 		case flags&flow.RST != 0:
 			value, _ = retries.Reset(p.Time)
