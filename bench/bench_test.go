@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/whorl-net/whorl/bench/measure"
+	"github.com/whorl-net/whorl/bench/traffic"
 )
 
 // TestMain plays the roles, too: the parts of a benchmark start this binary.
@@ -109,13 +111,12 @@ func TestProgramsRun(t *testing.T) {
 	}
 	b := small(t)
 	b.rounds = 1
-	for _, suite := range []func() error{b.measureProgram, b.measureDurable, b.measureSustained, b.measureQueries, b.measureEnrichment, b.measureOthers} {
+	for _, suite := range []func() error{b.measureProgram, b.measureSteady, b.measureDurable, b.measureSustained, b.measureQueries, b.measureEnrichment, b.measureOthers} {
 		if err := suite(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.rounds = pairsPerRound // of enrichment
-	filled(t, b, "program", "program/fp", "durable", "sustained", "queries", "queries/export", "enrich", "peers")
+	filled(t, b, "program", "program/fp", "steady", "durable", "sustained", "queries", "queries/export", "enrich", "peers")
 }
 
 // A command's use is its own: its memory is not that of the process that asked.
@@ -134,6 +135,80 @@ func TestCommandIsMeasuredAlone(t *testing.T) {
 	}
 	if _, err := command(nil, "sh", "-c", "echo because; exit 3"); err == nil || !strings.Contains(err.Error(), "because") {
 		t.Errorf("a command that fails: %v", err)
+	}
+}
+
+// A mark is made at the place in the file that was asked for, and not before.
+func TestMarkIsMadeInTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, make([]byte, 5000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		file         string
+		offset, want int64
+	}{{path, 3000, 3000}, {path, 3001, 0}, {"", 0, 0}, {path + "x", 1, 0}} {
+		r, err := task{
+			Command: []string{"sh", "-c", "exec 3<" + path + "; dd bs=1000 count=3 of=" + os.DevNull + " <&3; sleep 0.1"},
+			File:    c.file, Offset: c.offset,
+		}.run(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Mark.Offset != c.want || r.Mark.CPU > r.CPU || r.Mark.Wall > r.Wall {
+			t.Errorf("mark at %d of %q: %+v of %+v, want offset %d", c.offset, c.file, r.Mark, r, c.want)
+		}
+	}
+}
+
+// A case runs where its name is asked for, also one that is left out otherwise.
+func TestCasesAreChosenByName(t *testing.T) {
+	for _, c := range []struct {
+		cases               string
+		full, onlyFull, run bool
+	}{
+		{"", false, false, true}, {"", false, true, false}, {"", true, true, true},
+		{"4 M", false, true, true}, {"^1 M", false, true, false}, {"^1 M", true, false, false},
+	} {
+		b := bench{full: c.full}
+		if c.cases != "" {
+			b.cases = regexp.MustCompile(c.cases)
+		}
+		if got := b.chosen("4 M live", c.onlyFull); got != c.run {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// A capture that is kept is not made again, and is the same.
+func TestCapturesAreKept(t *testing.T) {
+	dir := t.TempDir()
+	cfg := traffic.Config{Shape: traffic.Steady, Packets: 1000, Connections: 100}
+	var first *recording
+	for range 2 {
+		b := small(t)
+		b.keep = dir
+		r, err := b.capture("kept", cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.forget(r); err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			// Made again it would have other bytes.
+			if err := os.WriteFile(r.path, make([]byte, r.size), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			first = r
+		}
+		if r.path != first.path || r.stats != first.stats || r.size != first.size {
+			t.Errorf("%+v, was %+v", r, first)
+		}
+	}
+	data, err := os.ReadFile(first.path)
+	if err != nil || data[0] != 0 {
+		t.Errorf("%d bytes, %v: made twice", len(data), err)
 	}
 }
 
@@ -176,6 +251,9 @@ func TestProxyCountsBothWays(t *testing.T) {
 	if err := <-answered; err != nil {
 		t.Error(err)
 	}
+	if n := p.bytes.Load(); n != 123 {
+		t.Errorf("%d bytes counted while it runs, want 123", n)
+	}
 	if n := p.end(); n != 123 {
 		t.Errorf("%d bytes counted, want 123", n)
 	}
@@ -191,6 +269,7 @@ func TestFlagsAreChecked(t *testing.T) {
 		"-role x":           "no role",
 		"-show a":           "no such file",
 		"-rounds 0":         "-rounds",
+		"-case (":           "-case",
 		"-packets 3":        "-packets",
 		"-only nothing":     "no suite",
 		"what":              "what is",

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/pprof"
 	"slices"
@@ -35,10 +36,23 @@ type bench struct {
 	// samplePath is where the sample was read from.
 	samplePath string
 	dir        string // for captures and the binary
+	keep       string // for captures of more runs than this; empty is dir
+	whorl      string // the binary to measure; empty builds one
 	packets    int
 	rounds     int
 	full       bool
-	made       []*recording
+	// cases chooses some of the cases of a suite by name; nil is all.
+	cases *regexp.Regexp
+	made  []*recording
+}
+
+// chosen reports whether -case asks for the case of that name, or for none in
+// particular. One that is asked for by name runs without -full, too.
+func (b *bench) chosen(name string, onlyFull bool) bool {
+	if b.cases == nil {
+		return b.full || !onlyFull
+	}
+	return b.cases.MatchString(name)
 }
 
 // suites are what -only chooses from, in the order in which they run.
@@ -48,6 +62,7 @@ var suites = []struct {
 }{
 	{"stages", (*bench).measureStages},
 	{"program", (*bench).measureProgram},
+	{"steady", (*bench).measureSteady},
 	{"durable", (*bench).measureDurable},
 	{"sustained", (*bench).measureSustained},
 	{"enrich", (*bench).measureEnrichment},
@@ -84,9 +99,12 @@ func run(args []string) error {
 		sample   = flags.String("sample", "examples/sample/sample.pcap", "capture that handshakes are taken from")
 		show     = flags.String("show", "", "print a report that was written before")
 		markdown = flags.Bool("markdown", false, "print tables as markdown")
+		cases    = flags.String("case", "", "a regular expression: only the cases of suites program and steady whose names it matches, such as '1 M live'")
 		role     = flags.String("role", "", "be a part of another run; for internal use")
 	)
 	profile := flags.String("cpuprofile", "", "write a CPU profile of this process to a file")
+	flags.StringVar(&b.keep, "captures", "", "keep captures in this folder and use those that are there; empty it when the generator has changed")
+	flags.StringVar(&b.whorl, "whorl", "", "measure this binary instead of one that is built here")
 	flags.IntVar(&b.packets, "packets", 1_000_000, "packets of a capture")
 	flags.IntVar(&b.rounds, "rounds", 3, "how often everything is measured, in turn")
 	flags.BoolVar(&b.full, "full", false, "also the sizes that take long: 4 and 5 M flows, 20 and 80 M packets")
@@ -106,6 +124,13 @@ func run(args []string) error {
 		return fmt.Errorf("what is %q? see -help", flags.Arg(0))
 	case b.packets < 10_000 || b.rounds < 1:
 		return errors.New("-packets: want 10000 or more; -rounds: want 1 or more")
+	}
+	if *cases != "" {
+		re, err := regexp.Compile(*cases)
+		if err != nil {
+			return fmt.Errorf("-case: %w", err)
+		}
+		b.cases = re
 	}
 	if *profile != "" {
 		stop, err := startProfile(*profile)
@@ -133,6 +158,11 @@ func (b *bench) run(only, sample, out string, args []string, markdown bool) (err
 		return err
 	}
 	defer os.RemoveAll(b.dir)
+	if b.keep != "" {
+		if err := os.MkdirAll(b.keep, 0o755); err != nil {
+			return err
+		}
+	}
 	b.report = measure.Report{Started: time.Now(), Machine: measure.Machine(), Args: args}
 	fmt.Println(b.report.Machine)
 	for _, s := range suites {

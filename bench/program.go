@@ -39,6 +39,8 @@ type programCase struct {
 	subscribers []int
 	// fp runs whorl fp over it, too.
 	fp bool
+	// onlyFull cases take long.
+	onlyFull bool
 }
 
 // newProgram builds the binary, unless it is there.
@@ -48,8 +50,11 @@ func (b *bench) newProgram() (*program, error) {
 		counted: make(map[string]bool), binary: filepath.Join(b.dir, "whorl"),
 		env: append(os.Environ(), "HOME="+nowhere, "XDG_CONFIG_HOME="+nowhere),
 	}
-	if _, err := os.Stat(p.binary); err == nil {
-		return p, nil
+	if b.whorl != "" {
+		p.binary = b.whorl
+	}
+	if _, err := os.Stat(p.binary); err == nil || b.whorl != "" {
+		return p, err
 	}
 	if out, err := exec.Command("go", "build", "-o", p.binary, "github.com/whorl-net/whorl/cmd/whorl").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build whorl: %w\n%s", err, out)
@@ -92,14 +97,18 @@ var withoutTypes = []string{"--types", "none"}
 func (b *bench) programCases(p *program) (notes []string, err error) {
 	n := b.packets
 	add := func(cfg traffic.Config, c programCase) {
-		if err != nil {
+		plain := c.name + ", no fingerprints"
+		every, none := b.chosen(c.name, c.onlyFull), cfg.Shape == traffic.Mixed && b.chosen(plain, c.onlyFull)
+		if err != nil || !every && !none {
 			return
 		}
 		if c.recording, err = b.capture(c.name, cfg); err == nil {
 			notes = append(notes, c.recording.String())
-			p.cases = append(p.cases, c)
-			if cfg.Shape == traffic.Mixed {
-				c.name, c.probe, c.subscribers, c.fp = c.name+", no fingerprints", withoutTypes, []int{0}, false
+			if every {
+				p.cases = append(p.cases, c)
+			}
+			if none {
+				c.name, c.probe, c.subscribers, c.fp = plain, withoutTypes, []int{0}, false
 				p.cases = append(p.cases, c)
 			}
 		}
@@ -113,10 +122,8 @@ func (b *bench) programCases(p *program) (notes []string, err error) {
 		programCase{name: "flood", subscribers: watched, collector: []string{"--max-connections=" + strconv.Itoa(n/10)}})
 	add(traffic.Config{Shape: traffic.Elephants, Packets: n, Connections: 16, Span: time.Minute},
 		programCase{name: "elephants", subscribers: quiet})
-	if b.full {
-		add(traffic.Config{Shape: traffic.Mixed, Packets: 20 * n, Connections: n, Span: 20 * time.Second},
-			programCase{name: "mixed, many connections", subscribers: quiet, collector: []string{room(n)}})
-	}
+	add(traffic.Config{Shape: traffic.Mixed, Packets: 20 * n, Connections: n, Span: 20 * time.Second},
+		programCase{name: "mixed, " + millions(n) + " connections of 20 packets", subscribers: quiet, collector: []string{room(n)}, onlyFull: true})
 	return notes, err
 }
 

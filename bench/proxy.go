@@ -55,9 +55,21 @@ func (p *proxy) accept() {
 // pass copies one direction until either side is closed.
 func (p *proxy) pass(from, to net.Conn) {
 	p.all.Go(func() {
-		n, _ := io.Copy(to, from) // the other direction, or the client, says what is wrong
-		p.bytes.Add(n)
+		io.Copy(counted{to, &p.bytes}, from) // the other direction, or the client, says what is wrong
 		from.Close()
 		to.Close()
 	})
+}
+
+// counted adds up what is written.
+type counted struct {
+	io.Writer
+	bytes *atomic.Int64
+}
+
+// Write implements io.Writer.
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.bytes.Add(int64(n))
+	return n, err
 }

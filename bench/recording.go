@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/whorl-net/whorl/bench/traffic"
@@ -38,8 +40,10 @@ func (b *bench) capture(name string, cfg traffic.Config) (*recording, error) {
 		}
 	}
 	r := &recording{name: name, cfg: cfg, path: filepath.Join(b.dir, fmt.Sprintf("%d-%v.pcap", len(b.made), cfg.Shape))}
-	var err error
-	if r.stats, err = traffic.WriteFile(r.path, cfg, b.sample); err != nil {
+	if b.keep != "" {
+		r.path = filepath.Join(b.keep, fmt.Sprintf("%v-%d-%d-%d-%v.pcap", cfg.Shape, cfg.Packets, cfg.Connections, cfg.Train, cfg.Span))
+	}
+	if err := r.make(b.keep != "", b.sample); err != nil {
 		return nil, err
 	}
 	info, err := os.Stat(r.path)
@@ -49,4 +53,32 @@ func (b *bench) capture(name string, cfg traffic.Config) (*recording, error) {
 	r.size = info.Size()
 	b.made = append(b.made, r)
 	return r, nil
+}
+
+// make writes the capture, unless it is to be kept and there from a run before:
+// then a file beside it says what is in it.
+func (r *recording) make(keep bool, s *traffic.Sample) (err error) {
+	about := r.path + ".json"
+	if keep {
+		if data, err := os.ReadFile(about); err == nil {
+			return json.Unmarshal(data, &r.stats)
+		}
+	}
+	if r.stats, err = traffic.WriteFile(r.path, r.cfg, s); err != nil || !keep {
+		return err
+	}
+	data, err := json.Marshal(r.stats)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(about, data, 0o644)
+}
+
+// forget removes a recording that is needed no more, unless it is to be kept.
+func (b *bench) forget(r *recording) error {
+	b.made = slices.DeleteFunc(b.made, func(m *recording) bool { return m == r })
+	if b.keep != "" {
+		return nil
+	}
+	return os.Remove(r.path)
 }
