@@ -289,9 +289,23 @@ func lastClearHello(body []byte) bool {
 }
 
 // LooksLikeTLS reports whether p begins with a TLS record that begins with a
-// client or server hello. It decides on the first 6 bytes and says NeedMore
-// when there are fewer and those do not rule it out.
+// client or server hello, or with a warning and such a record: a server may
+// warn that it does not know the name it was asked for. It decides on the first
+// 6 bytes behind the warning, and says NeedMore when there are fewer and those
+// do not rule it out.
 func LooksLikeTLS(p []byte) Guess {
+	if len(p) > 0 && p[0] == recordAlert {
+		const length, warning = "\x00\x02", 1
+		rest := p[min(3, len(p)):]
+		if !plausibleRecord(p[:min(len(p), recordHeaderLen)]) || len(rest) >= 2 && string(rest[:2]) != length ||
+			len(rest) >= 3 && rest[2] != warning {
+			return No
+		}
+		p = p[min(recordHeaderLen+2, len(p)):]
+		if len(p) == 0 {
+			return NeedMore
+		}
+	}
 	h := p[:min(len(p), recordHeaderLen)]
 	if !plausibleRecord(h) || len(h) > 0 && h[0] != recordHandshake {
 		return No

@@ -1,6 +1,9 @@
 package handshake
 
 import (
+	"bytes"
+	"encoding/binary"
+
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/ja4plus"
 )
@@ -76,7 +79,14 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 		s.prefix = append(s.prefix, data...)
 		begin = s.prefix
 	}
-	found := g.guess(begin)
+	found := protocolUndecided
+	if n, complete := g.preamble(begin); complete {
+		if begin = begin[n:]; len(begin) == 0 {
+			s.prefix = nil
+			return nil
+		}
+		found = g.guess(begin)
+	}
 	if len(s.prefix) > 0 && (found == protocolNone || found == protocolHTTP && bodyBefore(begin, data)) {
 		// What was kept is nothing; the newest segment may begin something.
 		s.looked += len(s.prefix) - len(data)
@@ -123,6 +133,38 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 	s.prefix = nil
 	s.looked, s.holes = 0, 0
 	return begin
+}
+
+// preamble returns the length of what a proxy put before the protocol at the
+// beginning of b: a header of the PROXY protocol, or a CONNECT whose answer the
+// client does not await, if HTTP is not looked into. It is not complete while it
+// may go on.
+//
+// Source: The PROXY protocol, versions 1 & 2, sections 2.1 and 2.2.
+func (g *Engine) preamble(b []byte) (n int, complete bool) {
+	const (
+		line, maxLine    = "PROXY ", 107
+		signature, fixed = "\r\n\r\n\x00\r\nQUIT\n", 16
+		connect, end     = "CONNECT ", "\r\n\r\n"
+	)
+	switch {
+	case bytes.HasPrefix(b, []byte(line)):
+		if i := bytes.IndexByte(b[:min(len(b), maxLine)], '\n'); i >= 0 {
+			return i + 1, true
+		}
+		return 0, len(b) >= maxLine
+	case bytes.HasPrefix(b, []byte(signature)):
+		if len(b) < fixed {
+			return 0, false
+		}
+		n = fixed + int(binary.BigEndian.Uint16(b[fixed-2:]))
+		return min(n, len(b)), n <= len(b)
+	case !g.want.http && bytes.HasPrefix(b, []byte(connect)):
+		if i := bytes.Index(b[:min(len(b), maxPrefixBytes)], []byte(end)); i >= 0 {
+			return i + len(end), true
+		}
+	}
+	return 0, true
 }
 
 // bodyBefore reports whether all, which looks like a request, is the end of a

@@ -796,3 +796,65 @@ func TestSSHSegmentsBeforeBanner(t *testing.T) {
 		}
 	}
 }
+
+// What a proxy puts before a hello, and a warning before the server's, hide
+// neither, also where they share a segment, whatever else is looked for.
+func TestPreamblesInOneSegment(t *testing.T) {
+	plain := newConversation().open().tls(tls.VersionTLS12, 1400)
+	tlsOnly := ja4.TypeSet(0).With(ja4.TypeJA4).With(ja4.TypeJA4S).With(ja4.TypeJA4X)
+	want, _, _ := run(Config{Types: tlsOnly}, plain.packets)
+	version2 := "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + "\x0a\x00\x00\x01\x0a\x00\x00\x02\x9c\x40\x01\xbb"
+	for name, before := range map[string][2]string{
+		"PROXY 1":               {"PROXY TCP4 10.0.0.1 10.0.0.2 40000 443\r\n", ""},
+		"PROXY 2":               {version2, ""},
+		"CONNECT":               {"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", ""},
+		"a warning":             {"", "\x15\x03\x01\x00\x02\x01\x70"},
+		"a warning of a client": {"\x15\x03\x01\x00\x02\x01\x70", ""},
+	} {
+		for _, types := range []ja4.TypeSet{tlsOnly, tlsOnly.With(ja4.TypeJA4H)} {
+			for _, split := range []bool{false, true} {
+				c := newConversation().open().tls(tls.VersionTLS12, 1400)
+				var packets []decode.Packet
+				var said [2]bool
+				for _, p := range c.packets {
+					from, text := server, ""
+					if p.Tuple == c.client {
+						from = client
+					}
+					if said[from] {
+						p.Seq += uint32(len(before[from]))
+					} else if p.PayloadLength > 0 {
+						said[from], text = true, before[from]
+					}
+					if text != "" && split { // each byte in a segment of its own, the hello's too
+						whole := text + string(p.Payload[:6])
+						rest := p
+						rest.Payload = p.Payload[6:]
+						for i := range len(whole) {
+							p.Payload, p.PayloadLength = []byte(whole[i:i+1]), 1
+							packets = append(packets, p)
+							p.Seq++
+						}
+						rest.Seq, rest.PayloadLength = p.Seq, len(rest.Payload)
+						p = rest
+					} else if text != "" {
+						p.Payload = append([]byte(text), p.Payload...)
+						p.PayloadLength = len(p.Payload)
+					}
+					packets = append(packets, p)
+				}
+				got, _, _ := run(Config{Types: types}, packets)
+				t.Run(fmt.Sprintf("%s, %v, %t", name, types, split), func(t *testing.T) {
+					diff(t, values(got, ja4.TypeJA4H), values(want))
+				})
+			}
+		}
+	}
+
+	for _, header := range []string{"PROXY UNKNOWN\r\n", version2} {
+		events, _, _ := run(Config{Types: ja4.TypeSet(0).With(ja4.TypeJA4H)}, newConversation().open().text(client, header+request).packets)
+		if kinds(events) != "ja4h" {
+			t.Errorf("behind %q: %s, want ja4h", header, kinds(events))
+		}
+	}
+}
