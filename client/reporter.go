@@ -138,6 +138,8 @@ type ReporterStats struct {
 	// SpooledPackets are those of HeldPackets that are in the spool, and
 	// SpoolBytes what it takes on disk.
 	SpooledPackets, SpoolBytes uint64
+	// DamagedSegments of the spool were kept beside it, under another name.
+	DamagedSegments uint64
 	// LostBatches and LostPackets were given up. LostByReason are the packets
 	// by the reason that their Lost records say: "ring-full", "spool-full",
 	// "spool-damaged", "shutdown"; "crash" records count no packets, for nobody
@@ -439,6 +441,7 @@ func (r *Reporter) Stats() ReporterStats {
 	if r.spool != nil {
 		s.SpooledPackets = r.ring.onDisk()
 		s.SpoolBytes = uint64(r.spool.Size())
+		s.DamagedSegments = uint64(r.spool.Aside())
 	}
 	return s
 }

@@ -59,11 +59,9 @@ func (r *Reporter) openSpool() error {
 	if err != nil {
 		return err
 	}
-	for _, line := range sp.Notes() {
-		r.log.Warn("spool", "probe", r.cfg.ProbeID, "cause", line)
-	}
 	id, next := sp.Session()
 	r.spool, r.hello.SessionId = sp, id[:]
+	r.tellDamage()
 	for _, f := range found {
 		r.ring.resume(f)
 		r.stats.ResumedPackets += f.Packets
@@ -128,6 +126,7 @@ func (r *Reporter) spilling(ctx context.Context) {
 	for ctx.Err() == nil {
 		more, err := r.spillGroup(false)
 		r.spoolSays(err)
+		r.tellDamage()
 		wait := spillEvery
 		switch {
 		case err != nil:
@@ -142,6 +141,13 @@ func (r *Reporter) spilling(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		timer.Stop()
+	}
+}
+
+// tellDamage logs what the spool found torn or damaged.
+func (r *Reporter) tellDamage() {
+	for _, line := range r.spool.Notes() {
+		r.log.Warn("the spool is not as it was left", "probe", r.cfg.ProbeID, "cause", line)
 	}
 }
 
@@ -369,7 +375,9 @@ func (r *Reporter) settleSpool() error {
 	if abandoned > 0 {
 		r.log.Error("packets could not be kept in the spool and are lost", "probe", r.cfg.ProbeID, "packets", abandoned, "err", err)
 	}
-	if err := r.spool.Close(oldest, next, lost); err != nil {
+	err = r.spool.Close(oldest, next, lost)
+	r.tellDamage()
+	if err != nil {
 		return fmt.Errorf("reporter: %w", err)
 	}
 	return nil

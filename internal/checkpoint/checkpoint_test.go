@@ -299,3 +299,32 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A round counts only when the file system still takes changes behind its syncs:
+// until then there is none, the one before it stays, and the next has its number.
+func TestSyncIsNotBelievedAlone(t *testing.T) {
+	path := t.TempDir()
+	f := folder(t, path)
+	write(t, f, someBlocks(1), someSummary)
+	believe, readOnly := f.believe, errors.New("read-only file system")
+	f.believe = func() error { return readOnly }
+	w, err := f.Begin(begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Add(someBlocks(2)[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(someSummary); !errors.Is(err, readOnly) {
+		t.Fatalf("a round was committed that may be nowhere: %v", err)
+	}
+	w.Abort()
+	if got := folder(t, path).Rounds(); !slices.Equal(got, []uint64{1}) {
+		t.Errorf("rounds %v, want 1", got)
+	}
+	f.believe = believe
+	write(t, f, someBlocks(2), someSummary)
+	if got := folder(t, path).Rounds(); !slices.Equal(got, []uint64{2, 1}) {
+		t.Errorf("rounds %v, want 2, 1", got)
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/whorl-net/whorl/internal/disk"
 )
 
 // keptRounds is how many rounds a Folder keeps.
@@ -26,6 +28,8 @@ type Folder struct {
 	path, epoch string
 	rounds      []uint64 // numbers, newest first
 	last        uint64   // greatest number ever seen here
+	// believe says whether syncs that went well are to be believed.
+	believe func() error
 }
 
 // Open opens a folder, which must exist, and removes what an interrupted round
@@ -38,7 +42,7 @@ func Open(path, epoch string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoints: %w", err)
 	}
-	f := &Folder{path: path, epoch: epoch}
+	f := &Folder{path: path, epoch: epoch, believe: (&disk.Beat{Dir: path, Name: "checkpoints"}).Check}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), tempSuffix) {
 			if err := os.Remove(filepath.Join(path, e.Name())); err != nil {

@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"os"
 	"time"
+
+	"github.com/whorl-net/whorl/internal/disk"
 )
 
 // Writer writes one round. Commit or Abort ends it. Not safe for concurrent use.
@@ -108,7 +110,10 @@ func (w *Writer) Commit(s Summary) (Summary, error) {
 		os.Remove(name + tempSuffix)
 		return s, w.failed()
 	}
-	if w.err = syncDir(w.folder.path); w.err != nil {
+	if w.err = disk.SyncFolder(w.folder.path); w.err == nil {
+		w.err = w.folder.believe()
+	}
+	if w.err != nil {
 		// The name may be there after a crash or not; now it must not be, for
 		// nobody will count on it.
 		os.Remove(name)
@@ -129,13 +134,4 @@ func (w *Writer) Abort() {
 	if w.file.Close() == nil { // closed before: committed
 		os.Remove(w.folder.file(w.number) + tempSuffix)
 	}
-}
-
-// syncDir makes the names in a directory safe.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/whorl-net/whorl/internal/disk"
 )
 
 // Names in a data directory.
@@ -111,7 +113,7 @@ func (d *Dir) load(shards int) error {
 			return err
 		}
 	}
-	return syncDir(d.path)
+	return disk.SyncFolder(d.path)
 }
 
 // Path returns where it is, absolute.

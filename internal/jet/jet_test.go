@@ -303,24 +303,52 @@ func TestStartSaysWhy(t *testing.T) {
 	}
 }
 
-// What the server warns of reaches the log, its notices do not, and none of it
-// ends the process.
+// What the server says comes with a level and words of ours: what nobody can act
+// on is for those who debug, and what is not known is passed on as it is meant.
+// None of it ends the process.
 func TestServerLog(t *testing.T) {
-	var out strings.Builder
-	l := &serverLog{logger: slog.New(slog.NewTextHandler(&out, nil))}
-	l.Noticef("notice %d", 1)
-	l.Debugf("debug")
-	l.Tracef("trace")
-	l.Warnf("warn %d", 2)
-	l.Errorf("error %d", 3)
-	l.Fatalf("fatal %d", 4)
-	for _, want := range []string{"warn 2", "error 3", "fatal 4"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q is missing in %s", want, out.String())
+	for _, c := range []struct {
+		say         func(l *serverLog)
+		level, want string
+	}{
+		{func(l *serverLog) { l.Noticef("Server is ready") }, "DEBUG", "Server is ready"},
+		{func(l *serverLog) { l.Warnf("Filestore [log] Stream state too short (%d bytes)", 0) }, "DEBUG", "makes an index anew"},
+		{func(l *serverLog) {
+			l.Warnf("Filestore [feed] Stream state outdated, last block has additional entries, will rebuild")
+		}, "DEBUG", "makes an index anew"},
+		{func(l *serverLog) {
+			l.Warnf("Filestore [log] Recovering stream state from index errored: prior state file")
+		}, "DEBUG", "makes an index anew"},
+		{func(l *serverLog) {
+			l.Errorf("JetStream failed to store a msg on stream '$G > log': write 3.blk: read-only file system")
+		}, "DEBUG", "cannot write"},
+		{func(l *serverLog) {
+			l.Errorf("JetStream stream '$G > log' critical write error: sync 3.blk: input/output error")
+		}, "DEBUG", "cannot write"},
+		{func(l *serverLog) {
+			l.Warnf("Internal subscription on %q took too long: 2.5s", "$JS.API.DIRECT.GET.feed")
+		}, "DEBUG", "slow"},
+		{func(l *serverLog) {
+			l.Warnf("Filestore [log] indexCacheBuf corrupt record state in 1.blk: dlen 3")
+		}, "WARN", "is damaged"},
+		{func(l *serverLog) { l.Warnf("  Stream metafile %q: checksums do not match", "meta.inf") }, "ERROR", "backup"},
+		{func(l *serverLog) { l.Warnf("something new %d", 2) }, "WARN", "something new 2"},
+		{func(l *serverLog) { l.Errorf("something bad %d", 3) }, "ERROR", "something bad 3"},
+		{func(l *serverLog) { l.Fatalf("fatal %d", 4) }, "DEBUG", "fatal 4"},
+	} {
+		var out strings.Builder
+		l := &serverLog{logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+		l.Debugf("debug")
+		l.Tracef("trace")
+		c.say(l)
+		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level="+c.level+" ") || !strings.Contains(got, c.want) {
+			t.Errorf("got %q, want one line of level %s with %q", got, c.level, c.want)
 		}
 	}
-	if strings.Contains(out.String(), "notice") || strings.Contains(out.String(), "trace") {
-		t.Error(out.String())
+	l := &serverLog{logger: slog.New(slog.DiscardHandler)}
+	l.Fatalf("no room")
+	if err := l.why(errors.New("not ready")); !l.fatal.Load() || !strings.Contains(err.Error(), "no room") {
+		t.Errorf("after Fatalf: %v", err)
 	}
 }
 
@@ -344,6 +372,13 @@ func TestPace(t *testing.T) {
 		}
 		if n := count(time.Second); n != 10 {
 			t.Errorf("%d writes in the next second, want 10", n)
+		}
+		// Writes that do not wait, because they are large, hold nothing back for long.
+		for range 1000 {
+			p.Began(time.Now())
+		}
+		if d := p.Delay(time.Now()); d > p.Every {
+			t.Errorf("after a thousand writes at once the next waits %v, want at most %v", d, p.Every)
 		}
 		time.Sleep(time.Minute)
 		if n := count(time.Second); n != 12 {
@@ -446,26 +481,4 @@ func TestSyncIsNotBelievedAlone(t *testing.T) {
 	insist(t, s, 2, childSize)
 	insist(t, s, 3, childSize)
 	all(t, s, 3, childSize)
-}
-
-// A beat changes a name each time and needs nothing that was there before.
-func TestBeat(t *testing.T) {
-	dir := t.TempDir()
-	b := beat{dir: dir, name: "log"}
-	for n := range 6 {
-		if n == 3 {
-			os.RemoveAll(dir)
-			os.Mkdir(dir, 0o700)
-		}
-		if err := b.check(); err != nil {
-			t.Fatal(err)
-		}
-		if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
-			t.Errorf("%v, %v; want one file", files, err)
-		}
-	}
-	b.dir = filepath.Join(dir, "gone")
-	if b.check() == nil {
-		t.Error("a folder that is gone took a change")
-	}
 }

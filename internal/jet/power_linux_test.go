@@ -12,12 +12,12 @@ import (
 	"unsafe"
 )
 
-// disk is an ext4 file system in a file.
-type disk struct{ image, dir string }
+// ext4Disk is an ext4 file system in a file.
+type ext4Disk struct{ image, dir string }
 
-func newDisk(t *testing.T) *disk {
+func newDisk(t *testing.T) *ext4Disk {
 	t.Helper()
-	d := &disk{image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir()}
+	d := &ext4Disk{image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir()}
 	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -32,14 +32,14 @@ func newDisk(t *testing.T) *disk {
 	return d
 }
 
-func (d *disk) mount(t *testing.T) {
+func (d *ext4Disk) mount(t *testing.T) {
 	t.Helper()
 	if out, err := exec.Command("mount", "-o", "loop,commit=300", d.image, d.dir).CombinedOutput(); err != nil {
 		t.Skipf("no file system to cut the power of: mount: %v: %s", err, out)
 	}
 }
 
-func (d *disk) unmount(t *testing.T) {
+func (d *ext4Disk) unmount(t *testing.T) {
 	t.Helper()
 	var err error
 	for range 50 {
@@ -53,7 +53,7 @@ func (d *disk) unmount(t *testing.T) {
 
 // cutPower makes the file system forget what was not synced: from now on it
 // writes nothing, its journal neither, and every call fails.
-func (d *disk) cutPower(t *testing.T) {
+func (d *ext4Disk) cutPower(t *testing.T) {
 	t.Helper()
 	const (
 		shutdown   = 0x8004587d // EXT4_IOC_SHUTDOWN: _IOR('X', 125, __u32)

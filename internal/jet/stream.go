@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/whorl-net/whorl/internal/disk"
 )
 
 const (
@@ -47,9 +49,9 @@ type Stream struct {
 	engine *engine    // the one handle belongs to
 	handle jetstream.Stream
 
-	last      uint64 // number of the newest message that is known to be stored
-	unsettled bool   // the outcome of an append behind last is not known
-	beat      func() error
+	last      uint64       // number of the newest message that is known to be stored
+	unsettled bool         // the outcome of an append behind last is not known
+	beat      func() error // says whether a sync is to be believed
 }
 
 // Message is one message of a stream.
@@ -114,7 +116,10 @@ func (s *Server) Open(ctx context.Context, cfg StreamConfig) (*Stream, error) {
 	}
 	// A process that was killed may have left what it wrote to the page cache alone;
 	// from now on it counts as stored.
-	check := (&beat{dir: s.cfg.Dir, name: cfg.Name, off: s.cfg.NoSync}).check
+	check := (&disk.Beat{Dir: s.cfg.Dir, Name: cfg.Name}).Check
+	if s.cfg.NoSync {
+		check = func() error { return nil }
+	}
 	if exists {
 		err := s.syncBlocks(cfg.Name, 0)
 		if err == nil {

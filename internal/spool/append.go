@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/whorl-net/whorl/internal/disk"
 )
 
 // Fits reports whether a group of n bytes, RecordOverhead for each record
@@ -47,6 +49,9 @@ func (s *Spool) Append(records []Record) ([]Range, error) {
 	if err == nil {
 		err = s.out.Sync()
 	}
+	if err == nil {
+		err = s.believe()
+	}
 	if err != nil {
 		// What reached the disk of it must not be taken for whole: it is cut off
 		// and, should that fail too, passed over as repeated.
@@ -80,7 +85,7 @@ func (s *Spool) create() error {
 	}
 	header := appendSegmentHeader(nil, id)
 	if _, err = f.Write(header); err == nil {
-		err = syncDir(s.dir)
+		err = disk.SyncFolder(s.dir)
 	}
 	if err != nil {
 		return errors.Join(err, f.Close(), discard(name))

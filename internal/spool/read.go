@@ -40,6 +40,16 @@ func (s *Spool) Read(r Range, maxBytes int) (records []Record, rest Range, err e
 	if err != nil {
 		return nil, r, fmt.Errorf("spool: %w", err)
 	}
+	records, rest, damaged := readRange(p, r, maxBytes)
+	if damaged {
+		s.noteDamage(r.segment)
+	}
+	return records, rest, nil
+}
+
+// readRange is Read of p, which begins where r does; damaged says that something
+// of r is not there.
+func readRange(p []byte, r Range, maxBytes int) (records []Record, rest Range, damaged bool) {
 	places, _, _ := parseRecords(p, r.offset)
 	rest = r
 	size := 0
@@ -65,7 +75,7 @@ func (s *Spool) Read(r Range, maxBytes int) (records []Record, rest Range, err e
 		// Behind a gap the rest is read too: what the gap had is what is left over.
 		if missing == 0 && size > 0 && size+len(x.Body) > maxBytes {
 			rest.offset = x.offset
-			return records, rest, nil
+			return records, rest, missing > 0 || damaged
 		}
 		if x.First > rest.First {
 			gap := Record{First: rest.First, Last: x.First - 1, Reason: ReasonDamaged}
@@ -73,11 +83,12 @@ func (s *Spool) Read(r Range, maxBytes int) (records []Record, rest Range, err e
 			missing = len(records)
 		}
 		take(x.Record)
+		damaged = damaged || x.damaged
 		size += max(len(x.Body), 1)
 		rest.offset = x.end
 	}
 	if rest.First > r.Last && missing == 0 {
-		return records, rest, nil
+		return records, rest, damaged
 	}
 	// What is missing had what is left over.
 	if missing > 0 && rest.First > r.Last {
@@ -85,5 +96,5 @@ func (s *Spool) Read(r Range, maxBytes int) (records []Record, rest Range, err e
 	} else {
 		records = append(records, Record{First: rest.First, Last: r.Last, Packets: rest.Packets, Bytes: rest.Bytes, Reason: ReasonDamaged})
 	}
-	return records, Range{First: r.Last + 1, Last: r.Last}, nil
+	return records, Range{First: r.Last + 1, Last: r.Last}, true
 }

@@ -28,8 +28,8 @@ func (s *Spool) removeLocked(i int) error {
 	if i == len(s.segments)-1 {
 		s.closeOut()
 	}
-	if err := discard(s.name(seg.id)); err != nil {
-		return fmt.Errorf("spool: %w", err)
+	if err := s.discardSegment(seg.id, seg.damaged); err != nil {
+		return err
 	}
 	s.segments = slices.Delete(s.segments, i, i+1)
 	s.size.Add(-seg.size)
@@ -61,7 +61,7 @@ func (s *Spool) Drop(first uint64, lost []Lost, sent uint64) error {
 	}
 	next := s.state
 	next.Lost = mergeLost(s.state.Lost, lost, s.state.Acked, sent)
-	if err := writeState(s.dir, &next); err != nil {
+	if err := s.writeState(&next); err != nil {
 		return fmt.Errorf("spool %s: %w", s.dir, err)
 	}
 	s.state = next

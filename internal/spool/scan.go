@@ -13,11 +13,15 @@ type segment struct {
 	id          uint64
 	first, last uint64 // 0, 0: empty
 	size        int64
+	damaged     bool // something in it could not be read
 }
 
 const suffix = ".batches"
 
-func (s *Spool) name(id uint64) string { return filepath.Join(s.dir, fmt.Sprintf("%016x"+suffix, id)) }
+func (s *Spool) name(id uint64) string { return filepath.Join(s.dir, base(id)) }
+
+// base is the name of a segment in its folder.
+func base(id uint64) string { return fmt.Sprintf("%016x"+suffix, id) }
 
 // names returns the ids of the segments there are, in order.
 func (s *Spool) names() ([]uint64, error) {
@@ -25,15 +29,24 @@ func (s *Spool) names() ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ids []uint64
+	var names []string
 	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return parseNames(names), nil
+}
+
+// parseNames returns the ids of those names that segments have, in order.
+func parseNames(names []string) []uint64 {
+	var ids []uint64
+	for _, name := range names {
 		var id uint64
-		if n, err := fmt.Sscanf(e.Name(), "%16x"+suffix, &id); n == 1 && err == nil && filepath.Base(s.name(id)) == e.Name() {
+		if n, err := fmt.Sscanf(name, "%16x"+suffix, &id); n == 1 && err == nil && base(id) == name {
 			ids = append(ids, id)
 		}
 	}
 	slices.Sort(ids)
-	return ids, nil
+	return ids
 }
 
 // scan reads all segments and returns what can be read of them.
@@ -59,11 +72,12 @@ func (s *Spool) scan(session [16]byte) ([]Range, error) {
 		last := i == len(ids)-1
 		if err != nil {
 			// Of the last one only the name may have reached the disk.
-			if !last || len(p) >= segmentHeader {
+			damaged := !last || len(p) >= segmentHeader
+			if damaged {
 				s.note("%s: %v: what was in it is lost", s.name(id), err)
 			}
-			if err := discard(s.name(id)); err != nil {
-				return nil, fmt.Errorf("spool: %w", err)
+			if err := s.discardSegment(id, damaged); err != nil {
+				return nil, err
 			}
 			continue
 		}
@@ -78,7 +92,7 @@ func (s *Spool) scan(session [16]byte) ([]Range, error) {
 		for _, at := range holes {
 			s.note("%s: damaged at byte %d: the batches there are lost", s.name(id), at)
 		}
-		seg := segment{id: id, size: int64(len(p))}
+		seg := segment{id: id, size: int64(len(p)), damaged: len(holes) > 0}
 		for _, r := range records {
 			if r.First <= newest {
 				continue // acknowledged, or in the segment before too
@@ -130,11 +144,4 @@ func (s *Spool) complete(stored []Range) []Range {
 		found = join(found, Range{First: next, Last: s.state.Reserved, Reason: ReasonCrash})
 	}
 	return found
-}
-
-// note keeps a line for people; the first hundred are kept.
-func (s *Spool) note(format string, args ...any) {
-	if len(s.notes) < 100 {
-		s.notes = append(s.notes, fmt.Sprintf(format, args...))
-	}
 }

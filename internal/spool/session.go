@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/whorl-net/whorl/internal/disk"
 )
 
 const (
@@ -110,14 +112,15 @@ func readState(dir string) (state, error) {
 	return s, nil
 }
 
-// writeState replaces the file, so that it survives a power cut when it returns.
-func writeState(dir string, s *state) error {
-	line, err := json.Marshal(s)
+// writeState replaces the file with st, so that it survives a power cut when it
+// returns.
+func (s *Spool) writeState(st *state) error {
+	line, err := json.Marshal(st)
 	if err != nil {
 		return err
 	}
 	line = fmt.Appendf(line, "\n%08x\n", crc32.Checksum(line, castagnoli))
-	name := filepath.Join(dir, sessionFile)
+	name := filepath.Join(s.dir, sessionFile)
 	temp := name + ".new"
 	if err := writeSynced(temp, line); err != nil {
 		return errors.Join(err, discard(temp))
@@ -125,7 +128,10 @@ func writeState(dir string, s *state) error {
 	if err := os.Rename(temp, name); err != nil {
 		return errors.Join(err, discard(temp))
 	}
-	return syncDir(dir)
+	if err := disk.SyncFolder(s.dir); err != nil {
+		return err
+	}
+	return s.believe()
 }
 
 func writeSynced(name string, p []byte) error {
@@ -148,15 +154,6 @@ func discard(name string) error {
 	return nil
 }
 
-// syncDir makes names in dir survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // sessionless says what is wrong with dir, which holds no session, if something
 // is: a spool that was sent leaves its lock, or the session it wrote next.
 func sessionless(dir string) error {
@@ -169,7 +166,7 @@ func sessionless(dir string) error {
 		return cmp.Or(err, s.missing(len(names)))
 	}
 	for _, e := range entries {
-		if name := e.Name(); name != "lock" && name != sessionFile+".new" {
+		if name := e.Name(); name != "lock" && name != sessionFile+".new" && !disk.IsBeat(name) && !isAside(name) {
 			return &NoSpoolError{Dir: dir, File: name}
 		}
 	}
@@ -198,7 +195,7 @@ func (s *Spool) Reserve(next uint64) error {
 	}
 	state := s.state
 	state.Reserved = max(next, state.Reserved) + s.reserve
-	if err := writeState(s.dir, &state); err != nil {
+	if err := s.writeState(&state); err != nil {
 		return fmt.Errorf("spool %s: %w", s.dir, err)
 	}
 	s.state, s.reserved = state, now

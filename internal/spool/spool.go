@@ -10,7 +10,8 @@
 //
 // After a crash Open finds whatever an Append that returned had written. A torn
 // tail is cut at the last whole record; damage elsewhere costs what it hit, as
-// Lost ranges with exact counts where the record still tells, and is noted.
+// Lost ranges with exact counts where the record still tells, and is noted. A
+// damaged segment is kept beside under another name when it is done with.
 // Numbers that were reserved and may have been used without reaching the disk
 // become a Lost range of unknown content, so no number is ever used twice.
 //
@@ -29,6 +30,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/whorl-net/whorl/internal/disk"
 )
 
 const (
@@ -62,7 +65,8 @@ type Options struct {
 	Probe, Network string
 	Live           bool
 	// MaxBytes bounds the segments on disk; 0 is 1 GiB, less than 1 MiB is
-	// refused. It is for the caller to keep: see Spool.Fits.
+	// refused. It is for the caller to keep: see Spool.Fits. Damaged segments that
+	// are kept for people, at most four of 4 MiB, come on top of it.
 	MaxBytes int64
 }
 
@@ -73,9 +77,12 @@ type Spool struct {
 	maxBytes     int64
 	segmentBytes int64
 	lock         *os.File
-	notes        []string
+	beat         *disk.Beat
+	// believe says whether a sync that went well is to be believed.
+	believe func() error
 
-	size atomic.Int64 // of all segments
+	size  atomic.Int64 // of all segments
+	aside atomic.Int64 // segments set aside by this process
 
 	mu       sync.Mutex // guards what follows; held while something is written
 	state    state
@@ -85,6 +92,7 @@ type Spool struct {
 	next     uint64    // number of the first batch of this run
 	reserved time.Time // when numbers were reserved last
 	reserve  uint64    // how many
+	notes    []string  // that nobody asked for yet
 }
 
 // Open opens the spool in dir, which it makes if need be, for the owner in o.
@@ -109,7 +117,9 @@ func Open(dir string, o Options) (s *Spool, found []Range, err error) {
 	s = &Spool{
 		dir: dir, maxBytes: o.MaxBytes, lock: lock, nextID: 1, reserve: minReserve,
 		segmentBytes: min(max(o.MaxBytes/16, minSegmentBytes), maxSegmentBytes),
+		beat:         &disk.Beat{Dir: dir, Name: "spool"},
 	}
+	s.believe = s.beat.Check
 	if found, err = s.open(o); err != nil {
 		return nil, nil, errors.Join(err, lock.Close())
 	}
@@ -142,7 +152,7 @@ func (s *Spool) open(o Options) ([]Range, error) {
 	s.next = s.state.Reserved + 1
 	s.state.Reserved += s.reserve
 	s.reserved = time.Now()
-	if err := writeState(s.dir, &s.state); err != nil {
+	if err := s.writeState(&s.state); err != nil {
 		return nil, fmt.Errorf("spool %s: %w", s.dir, err)
 	}
 	return found, nil
@@ -184,14 +194,25 @@ func (s *Spool) begin(o Options) error {
 		Reserved: s.reserve,
 	}
 	s.reserved = time.Now()
-	if err := writeState(s.dir, &s.state); err != nil {
+	if err := s.writeState(&s.state); err != nil {
 		return fmt.Errorf("spool %s: %w", s.dir, err)
 	}
 	return nil
 }
 
-// Notes says what Open found damaged, a line each; empty when all was well.
-func (s *Spool) Notes() []string { return s.notes }
+// Notes says what was found damaged since the last call, by Open at first, a line
+// each, at most a hundred; empty when all was well.
+func (s *Spool) Notes() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	notes := s.notes
+	s.notes = nil
+	return notes
+}
+
+// Aside returns how many damaged segments were kept beside the spool, Open
+// included.
+func (s *Spool) Aside() int64 { return s.aside.Load() }
 
 // Session returns the id of the session and the number of its next batch, as
 // of Open.
@@ -222,7 +243,7 @@ func (s *Spool) Close(oldest, next uint64, lost []Lost) error {
 	} else {
 		s.state.Acked, s.state.Reserved = max(s.state.Acked, oldest-1), next-1
 		s.state.Lost = mergeLost(s.state.Lost, lost, s.state.Acked, next)
-		err = writeState(s.dir, &s.state)
+		err = s.writeState(&s.state)
 	}
 	if err != nil {
 		err = fmt.Errorf("spool %s: %w", s.dir, err)
@@ -240,5 +261,8 @@ func (s *Spool) clearLocked() error {
 	if err := discard(filepath.Join(s.dir, sessionFile)); err != nil {
 		return err
 	}
-	return syncDir(s.dir)
+	if err := s.beat.Remove(); err != nil {
+		return err
+	}
+	return disk.SyncFolder(s.dir)
 }

@@ -434,7 +434,7 @@ func TestRefusals(t *testing.T) {
 		dir, s := used(t)
 		kill(t, s)
 		s.state.Version = 2
-		if err := writeState(dir, &s.state); err != nil {
+		if err := s.writeState(&s.state); err != nil {
 			t.Fatal(err)
 		}
 		_, _, err := Open(dir, owner)
@@ -609,3 +609,129 @@ func TestSpoolAgainstModel(t *testing.T) {
 }
 
 func appendSum(p []byte) []byte { return append(p, sumOf(p)...) }
+
+// aside returns the names of the damaged segments that are kept in dir.
+func aside(t testing.TB, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if isAside(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// damage changes a byte of a segment.
+func damage(t testing.TB, name string, at int) {
+	t.Helper()
+	p, err := os.ReadFile(name)
+	if err == nil {
+		p[at] ^= 0x40
+		err = os.WriteFile(name, p, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A damaged segment is kept beside when it is done with: at once when nothing of
+// it can be read, else when the rest of it is acknowledged. It is said and counted,
+// the newest four are kept, and a spool can begin beside them.
+func TestDamagedSegmentsAreKeptAside(t *testing.T) {
+	big := func(n uint64) Record {
+		return Record{First: n, Last: n, Packets: 7, Bytes: 70, Body: bytes.Repeat([]byte{byte(n)}, minSegmentBytes)}
+	}
+	dir := t.TempDir()
+	s, _ := mustOpen(t, dir, owner)
+	const segments = 8
+	for n := uint64(1); n <= segments; n++ {
+		mustAppend(t, s, big(n))
+	}
+	if len(s.segments) != segments {
+		t.Fatalf("%d segments, want %d", len(s.segments), segments)
+	}
+	kill(t, s)
+	damage(t, s.name(2), 3)                            // its header: nothing of it can be read
+	damage(t, s.name(3), segmentHeader+recordHeader+9) // the body of its record
+	s, found := mustOpen(t, dir, owner)
+	same(t, contents(t, s, found)[:4], []Record{big(1), {First: 2, Last: 2, Reason: ReasonCrash},
+		{First: 3, Last: 3, Packets: 7, Bytes: 70, Reason: ReasonDamaged}, big(4)})
+	if got := aside(t, dir); len(got) != 1 || got[0] != base(2)+asideSuffix || s.Aside() != 1 {
+		t.Errorf("set aside at once: %q, counted %d; want segment 2", got, s.Aside())
+	}
+	notes := strings.Join(s.Notes(), "\n")
+	for _, want := range []string{s.name(2) + ": byte", s.name(2) + asideSuffix, s.name(3) + ": damaged at byte"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("%q is missing in the notes %q", want, notes)
+		}
+	}
+	// What is damaged while it is open is noticed when it is read.
+	damage(t, s.name(4), segmentHeader+recordHeader+9)
+	for _, r := range found {
+		if r.First == 4 {
+			same(t, contents(t, s, []Range{r}), []Record{{First: 4, Last: 4, Packets: 7, Bytes: 70, Reason: ReasonDamaged}})
+		}
+	}
+	if err := s.Forget(6); err != nil {
+		t.Fatal(err)
+	}
+	if got := aside(t, dir); len(got) != 3 || s.Aside() != 3 {
+		t.Errorf("set aside when they were done with: %q, counted %d; want segments 2 to 4", got, s.Aside())
+	}
+	if notes := strings.Join(s.Notes(), "\n"); !strings.Contains(notes, s.name(3)+asideSuffix) || !strings.Contains(notes, s.name(4)+": damaged since") {
+		t.Errorf("notes of segments 3 and 4: %q", notes)
+	}
+	if _, err := os.Stat(s.name(5)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("segment 5, which is whole, is kept: %v", err)
+	}
+	// Beyond four the oldest goes.
+	kill(t, s)
+	for id := uint64(6); id <= 8; id++ {
+		damage(t, s.name(id), 3)
+	}
+	s, found = mustOpen(t, dir, owner)
+	if got := aside(t, dir); len(got) != maxAside || got[0] != base(4)+asideSuffix || got[3] != base(8)+asideSuffix {
+		t.Errorf("kept are %q, want segments 4, 6, 7, 8", got)
+	}
+	// It ends, and another begins.
+	_, next := s.Session()
+	if err := s.Close(next, next, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Describe(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a spool that was sent and left damaged segments: %v", err)
+	}
+	s, found = mustOpen(t, dir, owner)
+	if len(found) != 0 || len(aside(t, dir)) != maxAside {
+		t.Errorf("a new session holds %v beside %q", found, aside(t, dir))
+	}
+	kill(t, s)
+}
+
+// A group counts only when the file system still takes changes behind its sync;
+// until then nothing of it is stored, and the same can be appended later. So it is
+// with the numbers that are reserved.
+func TestSyncIsNotBelievedAlone(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := mustOpen(t, dir, owner)
+	mustAppend(t, s, batch(1))
+	believe, readOnly := s.believe, errors.New("read-only file system")
+	s.believe = func() error { return readOnly }
+	if _, err := s.Append([]Record{batch(2)}); !errors.Is(err, readOnly) {
+		t.Fatalf("a batch was taken that may be nowhere: %v", err)
+	}
+	before := s.Reserved()
+	if err := s.Reserve(before); !errors.Is(err, readOnly) || s.Reserved() != before {
+		t.Errorf("numbers up to %d were reserved where that may be nowhere: %v", s.Reserved(), err)
+	}
+	s.believe = believe
+	mustAppend(t, s, batch(2), batch(3))
+	kill(t, s)
+	s, found := mustOpen(t, dir, owner)
+	same(t, contents(t, s, found)[:3], []Record{batch(1), batch(2), batch(3)})
+	kill(t, s)
+}
