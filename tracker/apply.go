@@ -326,9 +326,8 @@ func (s *shard) update(j *job, slot uint32, h *hot, p *packet) {
 // offClock says that the connection's last activity on the network's clock is
 // not its LastSeen: its newest packet came late, or from the future.
 func (s *shard) offClock(slot uint32, h *hot, activity int64) {
-	m := s.meta(slot)
-	m.activity = activity
-	m.word |= offClock
+	*s.activityAt(slot) = activity
+	s.meta(slot).word |= offClock
 	h.state |= slow
 }
 
@@ -339,9 +338,10 @@ func (s *shard) backOnClock(slot uint32, h *hot, last int64) int64 {
 	if !m.is(offClock) {
 		return h.lastSeen
 	}
-	m.activity = max(m.activity, last)
-	if m.activity != h.lastSeen {
-		return m.activity
+	activity := s.activityAt(slot)
+	*activity = max(*activity, last)
+	if *activity != h.lastSeen {
+		return *activity
 	}
 	m.word &^= offClock
 	if !m.is(multi) {

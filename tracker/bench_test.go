@@ -97,7 +97,7 @@ func pool(n, perFlow, batches int) []*flow.Batch {
 // case, eight show what a batch-local flow index is worth.
 func BenchmarkUpdate(b *testing.B) {
 	for _, c := range []struct{ conns, perFlow, shards int }{
-		{1 << 16, 1, 64}, {1_000_000, 1, 64}, {1_000_000, 8, 64}, {1_000_000, 1, 2}, {1_000_000, 8, 2},
+		{1 << 16, 1, 16}, {1_000_000, 1, 16}, {1_000_000, 8, 16}, {1_000_000, 1, 2}, {1_000_000, 8, 2},
 	} {
 		b.Run(fmt.Sprintf("conns=%d/perFlow=%d/shards=%d", c.conns, c.perFlow, c.shards), func(b *testing.B) {
 			t := benchRig(b, Config{Shards: c.shards, MaxConnections: c.conns * 11 / 10})
@@ -143,7 +143,7 @@ func BenchmarkFlood(b *testing.B) {
 
 func benchFlood(b *testing.B, cfg Config) {
 	const conns = 1_000_000
-	cfg.MaxConnections, cfg.Shards = conns, 64
+	cfg.MaxConnections, cfg.Shards = conns, 16
 	t := benchRig(b, cfg)
 	next := 0
 	free := make(chan *flow.Batch, 8)

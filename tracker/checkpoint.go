@@ -141,6 +141,9 @@ func (c *shard) copyFrom(s *shard) {
 			c.addChunk(new(chunk))
 		}
 		*c.chunks[i] = *from
+		if late := s.late[i]; late != nil {
+			c.late[i] = append(c.late[i][:0], late...)
+		}
 	}
 	for i, from := range s.cells.chunks {
 		if i == len(c.cells.chunks) {

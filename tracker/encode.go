@@ -268,7 +268,7 @@ func (s *shard) appendRecord(b []byte, slot uint32, h *hot, seenBefore int64) []
 		b = binary.AppendUvarint(b, n)
 	}
 	if has&hasActivity != 0 {
-		b = binary.AppendVarint(b, m.activity-h.lastSeen)
+		b = binary.AppendVarint(b, *s.activityAt(slot)-h.lastSeen)
 	}
 	return b
 }

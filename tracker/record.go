@@ -19,12 +19,10 @@ type hot struct {
 	packets, bytes [2]uint32
 }
 
-// meta is what opening, closing and listing a connection touch.
+// meta is what opening, closing and listing a connection touch: half a cache
+// line.
 type meta struct {
 	firstSeen int64
-	// activity is the last activity on the network's clock, if offClock is
-	// set; otherwise that is hot.lastSeen.
-	activity int64
 	// number is the creation number in the shard.
 	number     uint64
 	next, prev uint32 // in the circle of the wheel's bucket; next also chains free slots
@@ -37,8 +35,12 @@ type meta struct {
 
 const (
 	hotBytes  = 64
-	metaBytes = 40
+	metaBytes = 32
+	// activityBytes is what a slot takes in shard.late.
+	activityBytes = 8
 
+	// chunkSlots makes a chunk 48 KiB: the runtime rounds what it hands out up to
+	// pages of 8 KiB, which for chunks of 52 KiB was 8 bytes for each connection.
 	chunkSlots = 512
 
 	freePair = math.MaxUint16
@@ -53,7 +55,7 @@ const (
 	classShift  = bucketShift + 9
 	classMask   = (1<<3 - 1) << classShift
 
-	offClock uint32 = 1 << 29 // activity is in meta
+	offClock uint32 = 1 << 29 // the last activity is in shard.late
 	multi    uint32 = 1 << 30 // there is more than one observer
 	carried  uint32 = 1 << 31 // there is a tagCarry cell
 )
@@ -92,7 +94,7 @@ const (
 	phaseMask     state = 3 << phaseShift
 	finA          state = 1 << 5 // the A side sent a FIN
 	finB          state = 1 << 6
-	slow          state = 1 << 7 // see meta.flags
+	slow          state = 1 << 7 // meta says why: offClock or multi
 )
 
 // The phases. UDP goes from opening to established when the second direction

@@ -65,7 +65,7 @@ func (r *restorer) connection(slot uint32, seenBefore int64) int64 {
 	var c counted
 	r.counters(&c)
 	if has&hasActivity != 0 {
-		m.activity = r.time(h.lastSeen, "activity")
+		*s.activityAt(slot) = r.time(h.lastSeen, "activity")
 		m.word |= offClock
 		h.state |= slow
 	}

@@ -30,9 +30,14 @@ type shard struct {
 	// is a cache miss less for each connection that is not in the cache.
 	hots  [][]hot
 	metas [][]meta
-	free  uint32 // chain of free slots
-	fresh uint32 // first slot never used
-	live  int
+	// late has, by chunk, the last activity on the network's clock of those
+	// connections that are offClock. A chunk that never had one has nil: packets
+	// are rarely late, and an activity is rarely another time than hot.lastSeen.
+	late       [][]int64
+	lateChunks int    // those that are not nil
+	free       uint32 // chain of free slots
+	fresh      uint32 // first slot never used
+	live       int
 	// maxLive is the shard's part of MaxConnections, or less if memory says so.
 	maxLive int
 	opened  uint64
@@ -86,15 +91,18 @@ func (s *shard) boundCells() {
 // maxWeight bounds what one connection can hang on itself, in cells: 1.5 MiB.
 const maxWeight = 1 << 16
 
-// connectionBytes returns what n connections take.
+// slotBytes is what a slot takes at most.
+const slotBytes = hotBytes + metaBytes + activityBytes
+
+// connectionBytes returns what n connections take, all of them off their clock.
 func (s *shard) connectionBytes(n int) int {
-	return len(s.index)*bucketBytes + (n/chunkSlots+1)*chunkSlots*(hotBytes+metaBytes)
+	return len(s.index)*bucketBytes + (n/chunkSlots+1)*chunkSlots*slotBytes
 }
 
 // connectionsIn returns how many connections fit in n bytes.
 func connectionsIn(n int64) int64 {
-	n -= chunkSlots*(hotBytes+metaBytes) + 2*bucketBytes
-	return n * bucketLoad / ((hotBytes+metaBytes)*bucketLoad + bucketBytes)
+	n -= chunkSlots*slotBytes + 2*bucketBytes
+	return n * bucketLoad / (slotBytes*bucketLoad + bucketBytes)
 }
 
 func (s *shard) hot(slot uint32) *hot {
@@ -183,12 +191,20 @@ func (s *shard) unlist(slot uint32, n uint16) {
 
 // activity returns the last activity on the network's clock.
 func (s *shard) activity(slot uint32, h *hot) int64 {
-	if h.state&slow != 0 {
-		if m := s.meta(slot); m.is(offClock) {
-			return m.activity
-		}
+	if h.state&slow != 0 && s.meta(slot).is(offClock) {
+		return *s.activityAt(slot)
 	}
 	return h.lastSeen
+}
+
+// activityAt returns where the last activity of a connection is that is offClock.
+func (s *shard) activityAt(slot uint32) *int64 {
+	of := &s.late[slot/chunkSlots]
+	if *of == nil {
+		*of = make([]int64, chunkSlots)
+		s.lateChunks++
+	}
+	return &(*of)[slot%chunkSlots]
 }
 
 // add opens a connection with its first packet. It may evict another to make
@@ -231,6 +247,7 @@ func (s *shard) grow() {
 func (s *shard) addChunk(c *chunk) {
 	s.chunks = append(s.chunks, c)
 	s.hots, s.metas = append(s.hots, c.hot[:]), append(s.metas, c.meta[:])
+	s.late = append(s.late, nil)
 }
 
 // remove frees the slot of a connection, with all that hangs on it.
@@ -256,7 +273,7 @@ func (s *shard) remove(slot uint32, pairs []pair) {
 // memory returns what the slabs hold, in bytes.
 func (s *shard) memory() int {
 	return len(s.index)*bucketBytes + len(s.chunks)*chunkSlots*(hotBytes+metaBytes) +
-		s.cells.bytes() + s.values.bytes() + s.ringBytes
+		s.lateChunks*chunkSlots*activityBytes + s.cells.bytes() + s.values.bytes() + s.ringBytes
 }
 
 // expired reports whether the clock of the connection's network n is beyond its
