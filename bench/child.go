@@ -22,7 +22,6 @@ var roles = map[string]func(args []string) error{
 	"decode":  func([]string) error { return serveFrames(receiveDecode) },
 	"track":   func([]string) error { return serveFrames(receiveTrack) },
 	"message": func([]string) error { return serveMessages() },
-	"table":   tableRole,
 	"apply":   applyRole,
 	"command": commandRole,
 	"feeder":  feederRole,

@@ -32,29 +32,40 @@ type pairs struct {
 	flows int
 }
 
-// measureTracker runs the cases.
+// measureTracker runs the cases. Their names for -case are "table of 1 M" (or
+// 5 M), "memory of 1 M" (or 5 M), "flood" and "idle".
 func (b *bench) measureTracker() error {
 	t := &trackerCases{rand: rand.New(rand.NewPCG(1, 2)), rounds: b.rounds}
 	t.table = b.table("tracker", "The table beside the design it replaced", []measure.Column{
 		{Name: "ours", Spread: true}, {Name: "baseline", Spread: true}, {Name: "ratio", Spread: true, More: true},
 	}, fmt.Sprintf("CPU of the whole process; ratio: baseline / ours, both of the same round. Batches have %d rows; 16 shards; ours holds routing, queue and worker.", traffic.BatchRows),
 		"No collection is due while the baseline is measured, so its garbage is free here; a collection of it is a row of its own.")
-	sizes := []int{b.packets}
-	if b.full {
-		sizes = append(sizes, 5*b.packets)
+	const large = 5
+	var weighed []int
+	for _, n := range []int{b.packets, large * b.packets} {
+		if b.chosen("table of "+millions(n), n > b.packets) {
+			if err := t.filled(n); err != nil {
+				return err
+			}
+		}
+		if b.chosen("memory of "+millions(n), n > b.packets) {
+			weighed = append(weighed, n)
+		}
 	}
-	for _, n := range sizes {
-		if err := t.filled(n); err != nil {
+	if b.chosen("flood", false) {
+		if err := t.flood(b.packets); err != nil {
 			return err
 		}
 	}
-	if err := t.flood(b.packets); err != nil {
-		return err
+	if b.chosen("idle", false) {
+		if err := t.idle(b.packets); err != nil {
+			return err
+		}
 	}
-	if err := t.idle(b.packets); err != nil {
-		return err
+	if len(weighed) == 0 {
+		return nil
 	}
-	return t.memory(sizes)
+	return t.memory(b, weighed)
 }
 
 // filled runs the cases on n flows that are there.
