@@ -19,6 +19,10 @@ type Totals struct {
 	// fragments of datagrams that never were complete. Untracked ones belong
 	// to no connection (ARP, IGMP …).
 	Undecodable, Untracked uint64
+	// Cut counts packets of which the capture kept less than there was on the
+	// wire, because of its snap length: what they said is known in part, and
+	// fingerprints may be missing.
+	Cut uint64
 	// TimesClamped counts packets captured before 1970 or beyond flow.MaxTime:
 	// they count as captured then, since a batch holds no other times.
 	TimesClamped uint64
@@ -40,6 +44,7 @@ func (t *Totals) add(o Totals) {
 	t.Fingerprints += o.Fingerprints
 	t.Undecodable += o.Undecodable
 	t.Untracked += o.Untracked
+	t.Cut += o.Cut
 	t.TimesClamped += o.TimesClamped
 	t.Panics += o.Panics
 	t.Reported += o.Reported
@@ -62,6 +67,9 @@ func addDecode(t, o *decode.Stats) {
 	t.DatagramsEvicted += o.DatagramsEvicted
 	t.DatagramsShredded += o.DatagramsShredded
 	t.FragmentsOverlapping += o.FragmentsOverlapping
+	if t.UnknownLink == 0 {
+		t.UnknownLink = o.UnknownLink
+	}
 	t.DepthExceeded += o.DepthExceeded
 	t.HeadersBroken += o.HeadersBroken
 	t.HeadersCut += o.HeadersCut

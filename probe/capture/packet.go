@@ -27,28 +27,40 @@ const (
 	Radiotap  LinkType = 127 // Wi-Fi frames behind what the radio said of them
 )
 
+// linkNames are what tcpdump calls link types: those that decode knows, and those
+// that captures of networks come with all the same.
+var linkNames = map[LinkType]string{
+	Null: "NULL", Ethernet: "EN10MB", RawOld: "RAW", RawBSD: "RAW", Raw: "RAW", Loop: "LOOP", LinuxSLL: "LINUX_SLL",
+	IPv4: "IPV4", IPv6: "IPV6", SLL2: "LINUX_SLL2",
+	PPP: "PPP", PPPHDLC: "PPP_SERIAL", IEEE80211: "IEEE802_11", PFLog: "PFLOG", Radiotap: "IEEE802_11_RADIO",
+
+	6: "IEEE802", 8: "SLIP", 10: "FDDI", 51: "PPP_ETHER", 104: "C_HDLC", 107: "FRELAY",
+	119: "PRISM_HEADER", 163: "IEEE802_11_RADIO_AVS", 187: "BLUETOOTH_HCI_H4", 189: "USB_LINUX", 192: "PPI",
+	195: "IEEE802_15_4_WITHFCS", 201: "BLUETOOTH_HCI_H4_WITH_PHDR", 220: "USB_LINUX_MMAPPED", 227: "CAN_SOCKETCAN",
+	230: "IEEE802_15_4_NOFCS", 239: "NFLOG", 249: "USBPCAP", 251: "BLUETOOTH_LE_LL", 253: "NETLINK", 258: "PKTAP",
+}
+
 // String returns the name tcpdump has for l, such as "EN10MB", or the decimal
-// number of one that decode does not know.
+// number of one that has none here.
 func (l LinkType) String() string {
-	switch l {
-	case Null:
-		return "NULL"
-	case Ethernet:
-		return "EN10MB"
-	case RawOld, RawBSD, Raw:
-		return "RAW"
-	case Loop:
-		return "LOOP"
-	case LinuxSLL:
-		return "LINUX_SLL"
-	case IPv4:
-		return "IPV4"
-	case IPv6:
-		return "IPV6"
-	case SLL2:
-		return "LINUX_SLL2"
+	if name := linkNames[l]; name != "" {
+		return name
+	}
+	const user, users = 147, 16 // of whoever wants them
+	if l >= user && l < user+users {
+		return "USER" + strconv.FormatUint(uint64(l-user), 10)
 	}
 	return strconv.FormatUint(uint64(l), 10)
+}
+
+// Label returns number and name of l, such as "239 (NFLOG)", or the number alone
+// where there is no name.
+func (l LinkType) Label() string {
+	number, name := strconv.FormatUint(uint64(l), 10), l.String()
+	if name == number {
+		return number
+	}
+	return number + " (" + name + ")"
 }
 
 // Packet is one captured packet, lent by a Source.

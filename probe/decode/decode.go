@@ -39,7 +39,6 @@ type Decoder struct {
 	stats  Stats
 	frags  reassembler
 	faults []capture.Packet
-	copied []byte // a packet for gopacket, which writes into what it reads
 
 	lends bool // of the last packet: it refers to memory of ours
 
@@ -93,6 +92,9 @@ type Stats struct {
 
 	// DepthExceeded counts tracked packets with more tunnels than are opened.
 	DepthExceeded uint64
+	// UnknownLink is the link type of the first packet whose verdict was
+	// UnknownLink; 0 while there is none.
+	UnknownLink capture.LinkType
 	// HeadersBroken counts tracked packets whose transport header contradicts
 	// itself behind the ports; HeadersCut those whose transport header was not
 	// captured whole.
@@ -171,7 +173,7 @@ func (d *Decoder) any(in *capture.Packet, out *Packet) (v Verdict) {
 	defer d.recover(in, &v)
 	v = d.link(in)
 	d.settle(v)
-	d.lends = len(d.held) > 0 || len(d.frags.lent) > 0 || foreignLink(in.LinkType)
+	d.lends = len(d.held) > 0 || len(d.frags.lent) > 0
 	return v
 }
 

@@ -169,6 +169,22 @@ func encapsulations() []encapsulation {
 		aroundUDP("gtp-u with extensions", 54321, 2152, func(b inner, _ bool) []byte {
 			return join("\x34\xff", uint16(16+len(b)), "teid", "\x00\x00\x00\x85", "\x01\x10\x09\x85", "\x02\x10\x09\x00\x00\x00\x00\x00", b)
 		}),
+		aroundUDP("l2tp", 1701, 1701, func(b inner, v6 bool) []byte {
+			return join("\x00\x02", "tuse", "\xff\x03", choose(v6, uint16(0x21), 0x57), b)
+		}),
+		aroundUDP("l2tp with all", 54321, 1701, func(b inner, v6 bool) []byte {
+			return join("\x4a\x02", uint16(18+len(b)), "tuse", "nsnr", uint16(3), "pad", choose(v6, 0x21, 0x57), b)
+		}),
+		aroundUDP("mpls in udp", 54321, 6635, before(uint32(0x00010040), uint32(0x00020140))),
+		aroundUDP("vxlan-gpe with nsh", 54321, 4790, func(b inner, v6 bool) []byte {
+			return join("\x0c\x00\x00\x04\x00\x00\x07\x00", "\x0f\xc2\x02", choose(v6, 1, 2), "\x00\x00\x05\xff", b)
+		}),
+		plainFrame("nsh with ethernet", capture.Ethernet, func(b inner, v6 bool) []byte {
+			return join(macs, uint16(etherNSH), "\x0f\xc6\x01\x03\x00\x00\x05\xff", make([]byte, 16), ethernet(etherOf(v6), b))
+		}),
+		plainFrame("provider backbone", capture.Ethernet, func(b inner, v6 bool) []byte {
+			return join(macs, uint16(etherQinQ), uint16(100), uint16(etherISID), "\x00\x00\x12\x34", ethernet(etherOf(v6), b))
+		}),
 	}
 }
 
@@ -367,6 +383,18 @@ func TestHeadersAreBounded(t *testing.T) {
 	}
 }
 
+// Teredo carries IPv6 alone, with what the relay says before it or not.
+func TestTeredo(t *testing.T) {
+	const origin, authentication = "\x00\x00\x63\xbf\x3f\xff\xfd\xd2", "\x00\x01\x02\x03idkeynoncefor\x00"
+	for _, before := range []string{"", origin, authentication, authentication + origin} {
+		in := packetOf(capture.Raw, ipv4(outside[false], outerTTL, flow.UDP, udp(3544, 50000, join(before, innermost(true)))))
+		out, v := decodeOne(t, Config{}, in)
+		if v != Tracked || out.Tuple != innerTuple(true) {
+			t.Errorf("behind %q: %v %v, want %v", before, v, out.Tuple, innerTuple(true))
+		}
+	}
+}
+
 // A UDP packet to a tunnel port that is not that tunnel is a UDP packet of its
 // own.
 func TestTunnelPortUsedByOthers(t *testing.T) {
@@ -390,6 +418,15 @@ func TestTunnelPortUsedByOthers(t *testing.T) {
 		"VXLAN of a broken IP header": {4789, join("\x08\x00\x00\x00\x00\x00\x07\x00", ethernet(etherIPv4, make([]byte, 50))), Tracked},
 		"Geneve of another version":   {6081, join("\x40\x00", uint16(etherIPv4), "\x00\x00\x07\x00", innermost(false)), Tracked},
 		"VXLAN without network":       {4789, join("\x00\x00\x00\x00\x00\x00\x07\x00", ethernet(etherIPv4, innermost(false))), Tracked},
+		"DNS from an L2TP port":       {1701, []byte(dns), Tracked},
+		"L2TP control":                {1701, join("\xc8\x02", uint16(12), "tuse", "nsnr"), Tracked},
+		"L2TP of PPP control":         {1701, join("\x00\x02", "tuse", "\xff\x03\xc0\x21", "\x01\x01\x00\x04"), Tracked},
+		"L2TP of another version":     {1701, join("\x00\x03", "\x00\x00", "sess", innermost(false)), Tracked},
+		"L2TP of a long offset":       {1701, join("\x02\x02", "tuse", uint16(65535), innermost(false)), Tracked},
+		"DNS from a Teredo port":      {3544, []byte(dns), Tracked},
+		"Teredo of IPv4":              {3544, innermost(false), Tracked},
+		"Teredo of half an origin":    {3544, []byte("\x00\x00\x63\xbf"), Tracked},
+		"MPLS of something unknown":   {6635, join(uint32(0x00010140), make([]byte, 50)), Tracked},
 		"GTP error":                   {2152, join("\x30\x1a", uint16(20), "teid", innermost(false)), Tracked},
 		"VXLAN of ARP":                {4789, join("\x08\x00\x00\x00\x00\x00\x07\x00", arp), ARP},
 	} {

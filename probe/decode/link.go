@@ -21,6 +21,8 @@ const (
 	etherQinQ     = 0x88a8
 	etherERSPAN   = 0x88be // types I and II, in GRE
 	etherERSPAN3  = 0x22eb
+	etherISID     = 0x88e7 // Ethernet, behind a tag of a provider's backbone
+	etherNSH      = 0x894f
 	etherQinQOld  = 0x9100
 	etherQinQOld2 = 0x9200
 
@@ -75,9 +77,15 @@ func (d *Decoder) link(in *capture.Packet) Verdict {
 		return d.cooked(be16(b[8:]), be16(b), b[20:], wire-20)
 	case capture.PPP, capture.PPPHDLC:
 		return d.ppp(b, wire)
+	case capture.IEEE80211:
+		return d.wifi(b, wire, false)
+	case capture.Radiotap:
+		return d.radiotap(b, wire)
+	case capture.PFLog:
+		return d.pflog(b, wire)
 	}
-	if foreignLink(in.LinkType) {
-		return d.foreign(in.LinkType, b, wire)
+	if d.stats.Verdicts[UnknownLink] == 0 {
+		d.stats.UnknownLink = in.LinkType
 	}
 	return UnknownLink
 }
@@ -164,9 +172,17 @@ func (d *Decoder) etherType(t uint16, b []byte, wire int) Verdict {
 			return d.pppoe(b, wire)
 		case etherPPP:
 			return d.ppp(b, wire)
-		case etherBridge:
+		case etherNSH:
+			return d.nsh(b, wire)
+		case etherBridge, etherISID:
 			if !d.enter() {
 				return Malformed
+			}
+			if t == etherISID { // IEEE 802.1Q section 9.7
+				if len(b) < 4 {
+					return short(wire, 4)
+				}
+				b, wire = b[4:], wire-4
 			}
 			return d.ethernet(b, wire)
 		default:
@@ -186,6 +202,35 @@ func (d *Decoder) etherType(t uint16, b []byte, wire int) Verdict {
 			return Malformed
 		}
 	}
+}
+
+// nsh walks a Network Service Header (RFC 8300).
+func (d *Decoder) nsh(b []byte, wire int) Verdict {
+	const ip4, ip6, ethernet, mpls = 1, 2, 3, 5
+	if len(b) < 8 {
+		return short(wire, 8)
+	}
+	head, next := int(b[1]&0x3f)*4, b[3]
+	if b[0]>>6 != 0 || head < 8 {
+		return NonIP
+	}
+	if len(b) < head {
+		return short(wire, head)
+	}
+	if !d.enter() {
+		return Malformed
+	}
+	switch b, wire = b[head:], wire-head; next {
+	case ip4:
+		return d.ip4(b, wire)
+	case ip6:
+		return d.ip6(b, wire)
+	case ethernet:
+		return d.ethernet(b, wire)
+	case mpls:
+		return d.mpls(b, wire)
+	}
+	return NonIP
 }
 
 // etherRawIP stands for IP directly in LLC; it is no EtherType.

@@ -135,6 +135,9 @@ const (
 	vxlan
 	geneve
 	gtpUser
+	l2tp
+	teredo
+	mplsUDP
 )
 
 // tunnelPort returns the tunnel that either port may mean.
@@ -153,6 +156,12 @@ func tunnelOf(port uint16) tunnelKind {
 		return geneve
 	case 2152:
 		return gtpUser
+	case 1701:
+		return l2tp
+	case 3544:
+		return teredo
+	case 6635: // RFC 7510
+		return mplsUDP
 	}
 	return noTunnel
 }
@@ -174,6 +183,12 @@ func (d *Decoder) udpTunnel(kind tunnelKind, b []byte, wire int) Verdict {
 		v = d.geneve(b, wire)
 	case kind == gtpUser:
 		v = d.gtpUser(b, wire)
+	case kind == l2tp:
+		v = d.l2tp(b, wire)
+	case kind == teredo:
+		v = d.teredo(b, wire)
+	case kind == mplsUDP:
+		v = d.mpls(b, wire)
 	}
 	d.depth--
 	if v.recognised() || v == Truncated && d.partial {
@@ -200,9 +215,61 @@ func (d *Decoder) vxlan(b []byte, wire int) Verdict {
 			return d.ip4(b, wire)
 		case 2:
 			return d.ip6(b, wire)
+		case 4:
+			return d.nsh(b, wire)
 		}
 	}
 	return d.ethernet(b, wire)
+}
+
+// l2tp walks the header of an L2TP data message (RFC 2661 section 3.1). Control
+// messages are no tunnel.
+func (d *Decoder) l2tp(b []byte, wire int) Verdict {
+	const control, hasLength, hasSequence, hasOffset, version = 0x8000, 0x4000, 0x0800, 0x0200, 2
+	if len(b) < 6 {
+		return short(wire, 6)
+	}
+	flags := be16(b)
+	if flags&control != 0 || flags&0xf != version {
+		return NonIP
+	}
+	head := 6
+	if flags&hasLength != 0 {
+		head += 2
+	}
+	if flags&hasSequence != 0 {
+		head += 4
+	}
+	if flags&hasOffset != 0 {
+		if len(b) < head+2 {
+			return short(wire, head+2)
+		}
+		head += 2 + int(be16(b[head:]))
+	}
+	if len(b) < head {
+		return short(wire, head)
+	}
+	return d.ppp(b[head:], wire-head)
+}
+
+// teredo walks what may stand before IPv6 in Teredo: who the sender is, and
+// where it seems to be (RFC 4380 sections 5.1.1 and 5.2.9).
+func (d *Decoder) teredo(b []byte, wire int) Verdict {
+	const authentication, origin = 1, 0
+	if len(b) >= 4 && be16(b) == authentication {
+		head := 4 + int(b[2]) + int(b[3]) + 8 + 1
+		if len(b) < head {
+			return short(wire, head)
+		}
+		b, wire = b[head:], wire-head
+	}
+	if len(b) >= 2 && be16(b) == origin {
+		if len(b) < 8 {
+			return short(wire, 8)
+		}
+		b, wire = b[8:], wire-8
+	}
+	return d.ip6(b, wire)
 }
 
 // geneve walks a Geneve header and its options (RFC 8926).

@@ -63,6 +63,11 @@ func TestRareLinkTypesWithoutPacket(t *testing.T) {
 		"encrypted":       packetOf(capture.IEEE80211, wifi(false, true, 0x41, innermost(false))),
 		"null data":       packetOf(capture.IEEE80211, join(0x48, 1, make([]byte, 22))),
 		"part of a frame": packetOf(capture.IEEE80211, wifi(false, false, 0x05, innermost(false))),
+		"last part":       packetOf(capture.IEEE80211, partOf(3, wifi(false, false, 0x01, innermost(false)))),
+		"null with bytes": packetOf(capture.IEEE80211, join(0xc8, wifi(false, true, 1, innermost(false))[1:])),
+		"acknowledgement": packetOf(capture.IEEE80211, join(0xd4, 0, make([]byte, 8))),
+		"version 1":       packetOf(capture.IEEE80211, join(0x09, wifi(false, false, 1, innermost(false))[1:])),
+		"aggregated":      packetOf(capture.IEEE80211, aggregated(wifi(false, true, 1, innermost(false)))),
 	} {
 		if _, v := decodeOne(t, Config{}, in); v != NonIP {
 			t.Errorf("%s: %v, want %v", name, v, NonIP)
@@ -70,8 +75,65 @@ func TestRareLinkTypesWithoutPacket(t *testing.T) {
 	}
 }
 
-// Hostile headers of rare link types, where gopacket is known to panic, are
-// malformed packets and never faults.
+// partOf makes a frame the part of that number of one that was cut in parts.
+func partOf(n byte, frame []byte) []byte {
+	frame[22] |= n
+	return frame
+}
+
+// aggregated makes a frame with QoS control one of several packets.
+func aggregated(frame []byte) []byte {
+	frame[24] |= 0x80
+	return frame
+}
+
+// Headers that lie where other lengths put them are found all the same.
+func TestRareLinkTypesOfOtherLengths(t *testing.T) {
+	packet := innermost(false)
+	frame := wifi(false, true, 1, packet)
+	moved := join(frame[:26], "\x00\x00", frame[26:]) // the body of a frame of 26 bytes at 28
+	ordered := join(frame[0:1], int(frame[1]|0x80), frame[2:26], "\x01\x02\x03\x04", frame[26:])
+	for name, in := range map[string]capture.Packet{
+		"radiotap with a time":           packetOf(capture.Radiotap, join("\x00\x00\x19\x00\x03\x00\x00\x00", make([]byte, 8), 0x20, make([]byte, 8), moved)),
+		"radiotap with two more bitmaps": packetOf(capture.Radiotap, join("\x00\x00\x12\x00\x02\x00\x00\x80", "\x00\x00\x00\xa0\x00\x00\x00\x00", 0x20, 0, moved)),
+		"radiotap with a bitmap, a time": packetOf(capture.Radiotap, join("\x00\x00\x19\x00\x03\x00\x00\x80", make([]byte, 16), 0x20, moved)),
+		"radiotap without flags":         packetOf(capture.Radiotap, join("\x00\x00\x08\x00\x00\x00\x00\x00", frame)),
+		"HT control":                     packetOf(capture.IEEE80211, ordered),
+		"PFLog of FreeBSD 14":            packetOf(capture.PFLog, join(69, 2, make([]byte, 70), packet)),
+		"PFLog of OpenBSD":               packetOf(capture.PFLog, join(100, 2, make([]byte, 98), packet)),
+	} {
+		out, v := decodeOne(t, Config{}, in)
+		if v != Tracked || out.Tuple != innerTuple(false) || string(out.Payload) != string(innerPayload) {
+			t.Errorf("%s: %v, %v, payload %q", name, v, out.Tuple, out.Payload)
+		}
+	}
+}
+
+// What a capture cut off is truncated, what was never there malformed.
+func TestRareLinkTypesCutShort(t *testing.T) {
+	for name, test := range map[string]struct {
+		link capture.LinkType
+		head int
+		b    []byte
+	}{
+		"Wi-Fi":    {capture.IEEE80211, 24, wifi(false, false, 1, innermost(false))},
+		"QoS":      {capture.IEEE80211, 26, wifi(false, true, 1, innermost(false))},
+		"radiotap": {capture.Radiotap, 10, radiotap(false, wifi(false, true, 1, innermost(false)))},
+		"PFLog":    {capture.PFLog, 64, join(61, 2, make([]byte, 62), innermost(false))},
+	} {
+		for n := range test.head {
+			for want, wire := range map[Verdict]int{Truncated: len(test.b), Malformed: n} {
+				in := packetOf(test.link, test.b[:n])
+				in.WireLength = uint32(wire)
+				if _, v := decodeOne(t, Config{}, in); v != want {
+					t.Errorf("%s, %d bytes of %d: %v, want %v", name, n, wire, v, want)
+				}
+			}
+		}
+	}
+}
+
+// Hostile headers of rare link types are malformed packets and never faults.
 func TestRareLinkTypesAreFenced(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	d := New(Config{})
