@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"google.golang.org/grpc"
@@ -130,5 +129,5 @@ func (c *Client) callError(err error) error {
 	case status.Code(err) == codes.Unavailable && c.dials.lastError() != nil:
 		return &DialError{Addr: c.addr, Err: c.dials.lastError()}
 	}
-	return fmt.Errorf("collector %s: %w", c.addr, err)
+	return &callError{addr: c.addr, err: err}
 }

@@ -33,6 +33,28 @@ func (e *DialError) Unwrap() error { return e.Err }
 // GRPCStatus makes status.Code of a DialError Unavailable.
 func (e *DialError) GRPCStatus() *status.Status { return status.New(codes.Unavailable, e.Error()) }
 
+// callError is what came of a call to a collector that was reached. Its text has
+// the words of the collector alone: gRPC's own, "rpc error: code = …", are for
+// programs, and they have the code by status.Code.
+type callError struct {
+	addr string
+	err  error
+}
+
+func (e *callError) Error() string {
+	s, ok := status.FromError(e.err)
+	switch {
+	case !ok:
+		return fmt.Sprintf("collector %s: %v", e.addr, e.err)
+	case s.Code() == codes.Unavailable && Reason(e.err) == "": // not the collector's words
+		return fmt.Sprintf("collector %s: the connection was cut: %s", e.addr, s.Message())
+	}
+	return fmt.Sprintf("collector %s: %s", e.addr, s.Message())
+}
+
+// Unwrap returns the error as gRPC gave it.
+func (e *callError) Unwrap() error { return e.err }
+
 // SequenceError says that the feed broke its promise: the sequence of an
 // eviction did not follow the one before although no gap was announced. It is
 // never the network's fault; tell the people who run the collector.

@@ -48,7 +48,7 @@ func inventoryMatch(q inventoryQuery) (func(*analyst.Fingerprint) bool, error) {
 		}
 		tests = append(tests, func(f *analyst.Fingerprint) bool { return f.Network == network })
 	}
-	if n := len(q.GetPattern()); n > filter.MaxPatterns {
+	if n := len(q.GetPattern()); n > 2*filter.MaxPatterns { // inventoryPatterns may have doubled them
 		return nil, badLength("pattern", n, fmt.Sprintf("at most %d", filter.MaxPatterns))
 	}
 	var patterns []pattern.Pattern
@@ -103,7 +103,11 @@ func (ss *statusService) ListFingerprints(_ context.Context, req *whorlv1.ListFi
 	if size == 0 {
 		size = defaultPageSize
 	}
-	match, err := inventoryMatch(req)
+	patterns, err := inventoryPatterns(req)
+	if err != nil {
+		return nil, err
+	}
+	match, err := inventoryMatch(&whorlv1.ListFingerprintsRequest{Type: req.GetType(), Pattern: patterns, Network: req.GetNetwork()})
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,11 @@ func (ss *statusService) ForgetFingerprints(ctx context.Context, req *whorlv1.Fo
 	if req.GetType() == "" && len(req.GetPattern()) == 0 {
 		return nil, badField(ReasonBadField, "pattern", "", `given, nor is type: the pattern "*" stands for all`)
 	}
+	patterns, err := inventoryPatterns(req)
+	if err != nil {
+		return nil, err
+	}
+	req = &whorlv1.ForgetFingerprintsRequest{Type: req.GetType(), Pattern: patterns, Network: req.GetNetwork(), Confirm: req.GetConfirm()}
 	match, err := inventoryMatch(req)
 	if err != nil {
 		return nil, err

@@ -123,6 +123,7 @@ func (s speed) String() string {
 // probeConfig is what to make of packets.
 func (f *captureFlags) probeConfig(c *console, src *sources) (probe.Config, error) {
 	set, err := f.set()
+	c.remarkSecrets(f.Keylog, src.secrets, f.live())
 	if src.keyFile != nil {
 		src.keyFile.OnError = func(err error) { c.logger.Warn("no new secrets for now", "cause", err) }
 	}
@@ -162,6 +163,18 @@ func (f *captureFlags) reporterConfig(c *console, counters func() client.Counter
 			c.say("%v: batches stay in memory, up to %v (--buffer)", err, f.Buffer)
 		},
 	}
+}
+
+// probeName is the name that the probe will have.
+func (f *captureFlags) probeName() string {
+	if id := f.probeID(); id != "" {
+		return id
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
 }
 
 // probeID names the probe. A replay beside the live probe of a host has a name

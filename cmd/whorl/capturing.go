@@ -9,6 +9,7 @@ import (
 	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/internal/units"
+	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/probe"
 )
 
@@ -157,13 +158,15 @@ func (p *capturing) whatIsFull() string {
 	return fmt.Sprintf("%s and the spool %s (--spool-max %v) are", buffer, p.flags.send.Spool, p.flags.send.SpoolMax)
 }
 
-// patience is how long Finish may take. Who has a spool waits for nobody who is
-// away.
+// patience is how long Finish may take. Who has a spool, or nothing to hand over,
+// waits for nobody who is away.
 func (p *capturing) patience(ctx context.Context) (context.Context, context.CancelFunc) {
 	within, s := finishWithin, p.reporter.Stats()
 	switch {
 	case p.flags.send.Spool != "" && (s.Away || p.flags.toSpool && s.Connects == 0):
 		within = 0
+	case p.flags.live() && s.Away && s.HeldPackets == 0 && s.LostPackets == 0:
+		within = 0 // there is nothing to hand over
 	case !p.flags.live() && ctx.Err() == nil:
 		return p.untilInterrupted(ctx)
 	}
@@ -226,6 +229,13 @@ func (p *capturing) totals() output.Totals {
 		Undecodable: t.Undecodable, Lost: gone(s) + s.ForgottenPackets + kernel,
 		Elapsed: p.c.now().Sub(p.start),
 	}
+}
+
+// remark says what kept packets from giving all they could.
+func (p *capturing) remark() {
+	t := p.probe.Totals()
+	set, err := p.flags.set()
+	p.c.remarkCapture("", &t, err == nil && set != ja4.NoTypes)
 }
 
 // gone is what the collector will never have.

@@ -180,6 +180,23 @@ func (f *collectorFlags) config(c *console, durability string, noPlus bool) (ser
 	}, nil
 }
 
+// defaults are where data goes and how much the feed keeps, which depend on the
+// durability, and on who runs it.
+func (f *collectorFlags) defaults(c *console, durability string) map[string]string {
+	if durability == "memory" {
+		return map[string]string{"data-dir": "", "feed-max-bytes": size(service.DefaultFeedMaxBytes).String()}
+	}
+	found := map[string]string{"feed-max-bytes": size(service.DefaultFeedDiskBytes).String()}
+	if dir, err := datadir.Default(c.getenv); err == nil {
+		found["data-dir"] = dir
+	}
+	return found
+}
+
+func (cmd *collectorCmd) defaults(c *console) map[string]string {
+	return cmd.collectorFlags.defaults(c, cmd.Durability)
+}
+
 // newCollector builds a collector; what it cannot be built from is a matter of
 // flags, files or permissions.
 func newCollector(cfg service.Config) (*service.Collector, error) {

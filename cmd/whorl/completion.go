@@ -46,6 +46,8 @@ func choices(f *kong.Flag) []string {
 	switch {
 	case f.Enum != "":
 		return strings.Split(f.Enum, ",")
+	case f.Name == "types", f.Name == "type":
+		return typeNames()
 	case f.Name == "output":
 		return []string{"auto", "table", "compact", "jsonl", "json", "csv"}
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"reflect"
 	"regexp"
@@ -48,13 +50,28 @@ func findConfig(ctx *kong.Context, con *console) (*config.File, error) {
 		}
 	}
 	if named == "" {
-		return config.Find(config.Paths(con.getenv))
+		file, err := config.Find(config.Paths(con.getenv))
+		return file, explainConfig(err, "without one: --config /dev/null")
 	}
 	file, err := config.Read(named)
 	if isMissing(err) {
 		return nil, failf(exitUsage, "%s: there is no such file", named)
 	}
-	return file, err
+	return file, explainConfig(err, "")
+}
+
+// explainConfig says of a file that cannot be read what it was to be read for,
+// and what helps if it was not asked for.
+func explainConfig(err error, help string) error {
+	var path *fs.PathError
+	if !errors.As(err, &path) {
+		return err
+	}
+	f := failf(orForbidden(exitUsage, err), "configuration file %s: %v", path.Path, path.Err)
+	if help != "" {
+		f.hint(help)
+	}
+	return f
 }
 
 // knownKeys are the flags that each section of a file may hold.
@@ -122,6 +139,10 @@ func printConfig(w io.Writer, ctx *kong.Context, con *console) error {
 			onCommandLine[p.Flag] = true
 		}
 	}
+	var found map[string]string
+	if d, ok := ctx.Selected().Target.Addr().Interface().(defaulter); ok {
+		found = d.defaults(con)
+	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, group := range ctx.Selected().AllFlags(false) {
 		for _, f := range group {
@@ -138,10 +159,20 @@ func printConfig(w io.Writer, ctx *kong.Context, con *console) error {
 			if onCommandLine[f] {
 				source = "flag"
 			}
-			fmt.Fprintf(tw, "%s\t%s\t%s\n", f.Name, valueText(f.Target), source)
+			text, ok := found[f.Name]
+			if !ok || source != "default" {
+				text = valueText(f.Target)
+			}
+			fmt.Fprintf(tw, "%s\t%s\t%s\n", f.Name, text, source)
 		}
 	}
 	return tw.Flush()
+}
+
+// defaulter is a command with flags whose default is found out when it runs.
+type defaulter interface {
+	// defaults says what each of these flags stands for when it is not given.
+	defaults(c *console) map[string]string
 }
 
 // valueText is a value as one would type it.

@@ -73,7 +73,10 @@ func (cmd *countCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	return cmd.nothing(resp.GetCount())
+	if len(cmd.By) == 0 { // the number says it all
+		return cmd.nothing(c, resp.GetCount(), "")
+	}
+	return cmd.nothing(c, resp.GetCount(), noneLive(text))
 }
 
 func (cmd *countCmd) plain(c *console, resp *whorlv1.CountResponse, opts output.Options) error {

@@ -104,6 +104,8 @@ func (c *console) explain(err error) *failure {
 		return failf(exitUsage, "%v", exposed)
 	case errors.Is(err, live.ErrNotPermitted):
 		return c.explainCapability(err)
+	case errors.Is(err, live.ErrNoInterface):
+		return failf(exitFailed, "%v", err).hint("those there are: whorl probe -D")
 	case errors.Is(err, syscall.EADDRINUSE):
 		return failf(exitFailed, "%s", strings.TrimSuffix(err.Error(), ": bind: "+syscall.EADDRINUSE.Error())+": the address is in use").hint(
 			hintLine("another here?", "whorl status"),
@@ -203,6 +205,9 @@ func hintLine(what, command string) string { return fmt.Sprintf("%-14s %s", what
 // explainFilter points at the word of a connection filter that is wrong.
 func explainFilter(text string, err *filter.Error) *failure {
 	f := failf(exitUsage, "%v", err).hint(pointAt(text, err.Column)...)
+	if hint := habitOf(text, err); hint != "" {
+		return f.hint(hint)
+	}
 	if word := filterFor(err.Word); word != "" && strings.HasSuffix(err.Problem, "is not a filter word") {
 		return f.hint("did you mean " + word + "?")
 	}

@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/whorl-net/whorl/internal/filter"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -70,6 +72,37 @@ func filterFor(value string) string {
 	}
 	if strings.Count(value, "_") == 2 && !strings.ContainsAny(value, " :") {
 		return "fp:" + value
+	}
+	return ""
+}
+
+// habitOf says how to write what people are used to write in other filters: and,
+// or, not, brackets, or a time that is not whole. "" when it is none of these.
+func habitOf(text string, err *filter.Error) string {
+	switch strings.ToLower(err.Word) {
+	case "and", "&&", "&":
+		return "words are joined by AND as they stand: leave \"" + err.Word + "\" out"
+	case "or", "||", "|":
+		return "OR is a comma between the values of one word, such as port:80,443; for two words ask twice"
+	case "not", "!":
+		return "NOT is a - before a word, such as -port:53"
+	}
+	if strings.HasPrefix(err.Word, "(") || strings.HasPrefix(err.Word, "!") {
+		return "there are no brackets and no !: words are joined by AND, values by commas are OR, a - before a word is NOT"
+	}
+	if whole := wholeTime(err.Word); whole != "" {
+		return "a time is whole: " + whole + ", or with a zone such as +02:00"
+	}
+	return ""
+}
+
+// wholeTime is a date or a time without a zone as a time in UTC, "" when text is
+// neither.
+func wholeTime(text string) string {
+	for _, layout := range []string{"2006-01-02", "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02 15:04:05"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.Format(time.RFC3339)
+		}
 	}
 	return ""
 }

@@ -90,7 +90,21 @@ func (cmd *fingerprintsCmd) Run(ctx context.Context, c *console) error {
 			break
 		}
 	}
-	return w.Close()
+	if err := w.Close(); err != nil {
+		return err
+	}
+	if w.Count() == 0 {
+		c.say("%s", cmd.none())
+	}
+	return nil
+}
+
+// none says that nothing was found, and under what conditions.
+func (cmd *fingerprintsCmd) none() string {
+	if len(cmd.Pattern) == 0 && cmd.Type == "" && cmd.Network == "" && !cmd.Since.set() && !cmd.Bad {
+		return "no network has shown a fingerprint yet"
+	}
+	return "no fingerprint that was shown matches; live connections: whorl list fp:PATTERN"
 }
 
 // reloadCmd makes the collector read its files again.

@@ -24,11 +24,12 @@ type outputFlags struct {
 }
 
 // clock says how tables show times.
-func (f *outputFlags) clock() output.Clock {
+func (f *outputFlags) clock(c *console) output.Clock {
+	clock := output.Clock{Now: c.now}
 	if f.UTC {
-		return output.Clock{Zone: time.UTC}
+		clock.Zone = time.UTC
 	}
-	return output.Clock{}
+	return clock
 }
 
 // clientFlags are those of every command that talks to a collector.
@@ -103,12 +104,39 @@ func (f *filterFlags) text(c *console, feed bool) (string, error) {
 	return text, err
 }
 
-// nothing is the end of a command that found n things.
-func (f *filterFlags) nothing(n uint64) error {
-	if f.ExitStatus && n == 0 {
+// nothing is the end of a command that found n things. Of none it says so: an
+// empty answer looks like no answer. what may be empty.
+func (f *filterFlags) nothing(c *console, n uint64, what string) error {
+	if n > 0 {
+		return nil
+	}
+	if what != "" {
+		c.say("%s", what)
+	}
+	if f.ExitStatus {
 		return &failure{code: exitNothing}
 	}
 	return nil
+}
+
+// noneLive says that the table has nothing, and where to look for what has left.
+func noneLive(text string) string {
+	what := "no live connection matches"
+	if text == "" {
+		what = "no live connection"
+	}
+	return what + "; those that ended: whorl watch --oldest --no-follow" + filterArgument(text)
+}
+
+// filterArgument is a filter as one types it behind a command, a blank before it.
+func filterArgument(text string) string {
+	switch {
+	case text == "":
+		return ""
+	case text[0] == '-':
+		return " -- " + shellLine([]string{text})
+	}
+	return " " + shellLine([]string{text})
 }
 
 // printRequest prints what grpcurl -d takes.
@@ -180,6 +208,9 @@ func (m *moment) UnmarshalText(text []byte) error {
 		}
 	}
 	t, err := time.Parse(time.RFC3339Nano, m.text)
+	if whole := wholeTime(m.text); err != nil && whole != "" {
+		return fmt.Errorf("%q is not a whole time: want %s, or with a zone such as +02:00", text, whole)
+	}
 	if err != nil {
 		return fmt.Errorf("%q is neither an age such as 5m or 7d nor a time such as 2026-11-22T12:00:00Z", text)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/whorl-net/whorl/flow"
@@ -19,7 +20,7 @@ import (
 type fpCmd struct {
 	Files   []string `arg:"" name:"file" placeholder:"FILE" help:"Capture files: pcap or pcapng, also in gzip; - is standard input."`
 	Network string   `group:"select" default:"default" placeholder:"NAME" help:"Network to print with each (default ${default}, which is left out)."`
-	Raw     bool     `group:"select" help:"Show the unhashed form in tables too."`
+	Raw     bool     `group:"select" help:"Show the unhashed form in tables too; --types ja4_ro does."`
 	Outer   bool     `group:"select" help:"The outer addresses of tunnelled packets instead of the innermost."`
 	Keylog  string   `group:"select" placeholder:"FILE" help:"TLS secrets (SSLKEYLOGFILE format), to fingerprint what is inside."`
 	typeFlags
@@ -41,7 +42,7 @@ func (cmd *fpCmd) check() error {
 // Run prints them, file after file. A file that cannot be read does not keep
 // the others from being.
 func (cmd *fpCmd) Run(ctx context.Context, c *console) error {
-	kind := output.Fingerprints(output.FromFirst, cmd.clock(), cmd.Raw)
+	kind := output.Fingerprints(output.FromFirst, cmd.clock(c), cmd.Raw || slices.Contains(cmd.Types, "ja4_ro"))
 	opts, err := c.options(&cmd.outputFlags, kind.Schema)
 	if err != nil {
 		return err
@@ -55,6 +56,7 @@ func (cmd *fpCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	c.remarkSecrets(cmd.Keylog, secrets, false)
 	tables, err := enrich.Load(enrich.Config{})
 	if err != nil {
 		return err
@@ -82,6 +84,9 @@ func (cmd *fpCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	p.totals.Elapsed = c.now().Sub(p.start)
+	for i := range p.read {
+		p.read[i].remark(c, len(cmd.Files) > 1)
+	}
 	if failed == nil || p.totals.Packets > 0 {
 		c.say("%s", p.totals.Line(false))
 	}
@@ -98,6 +103,22 @@ type printer struct {
 	start   time.Time
 	out     *output.Writer[output.Fingerprint]
 	totals  output.Totals
+	read    []fileTotals
+}
+
+// fileTotals are what was counted of one file.
+type fileTotals struct {
+	name string
+	probe.Totals
+}
+
+// remark says what kept packets of the file from giving all they could.
+func (t *fileTotals) remark(c *console, named bool) {
+	prefix := ""
+	if named {
+		prefix = t.name + ": "
+	}
+	c.remarkCapture(prefix, &t.Totals, true)
 }
 
 // file prints the fingerprints of one file, as far as it can be read.
@@ -123,6 +144,7 @@ func (p *printer) file(ctx context.Context, name string) error {
 			Event: e.Event, PacketNum: e.PacketNum, App: app, Bad: bad,
 		})
 	})
+	p.read = append(p.read, fileTotals{name, totals})
 	p.totals.Packets += totals.Packets
 	p.totals.Bytes += totals.Bytes
 	p.totals.Connections += totals.Connections

@@ -29,37 +29,37 @@ func (*getCmd) examples() []string {
 	}
 }
 
-// target returns the request and, unless KEY is a uid, the key.
-func (cmd *getCmd) target() (*whorlv1.GetRequest, *flow.Key, error) {
+// target returns the request and, unless KEY is a uid, the key and its network.
+func (cmd *getCmd) target() (req *whorlv1.GetRequest, key *flow.Key, network string, err error) {
 	if !strings.Contains(cmd.Key, "/") {
 		if cmd.Network != "" {
-			return nil, nil, failf(exitUsage, "get: %q is a uid, which belongs to one network: leave --network out", cmd.Key)
+			return nil, nil, "", failf(exitUsage, "get: %q is a uid, which belongs to one network: leave --network out", cmd.Key)
 		}
-		return &whorlv1.GetRequest{Target: &whorlv1.GetRequest_Uid{Uid: cmd.Key}}, nil, nil
+		return &whorlv1.GetRequest{Target: &whorlv1.GetRequest_Uid{Uid: cmd.Key}}, nil, "", nil
 	}
 	id := cmd.Key
 	if cmd.Network != "" {
 		if strings.Contains(id, "@") {
-			return nil, nil, failf(exitUsage, "get: %s names a network: leave --network out", id)
+			return nil, nil, "", failf(exitUsage, "get: %s names a network: leave --network out", id)
 		}
 		id += "@" + cmd.Network
 	}
-	key, network, err := flow.ParseID(id)
+	parsed, network, err := flow.ParseID(id)
 	if err != nil {
-		return nil, nil, failf(exitUsage, "get: %v", err)
+		return nil, nil, "", failf(exitUsage, "get: %v", err)
 	}
-	return &whorlv1.GetRequest{Target: &whorlv1.GetRequest_Id{Id: key.ID(network)}}, &key, nil
+	return &whorlv1.GetRequest{Target: &whorlv1.GetRequest_Id{Id: parsed.ID(network)}}, &parsed, network, nil
 }
 
 // Run gets and shows it.
 func (cmd *getCmd) Run(ctx context.Context, c *console) error {
-	kind := output.Connections(cmd.clock())
+	kind := output.Connections(cmd.clock(c))
 	opts, err := c.options(&cmd.outputFlags, kind.Schema)
 	if err != nil {
 		return err
 	}
 	opts.Document = true
-	req, key, err := cmd.target()
+	req, key, network, err := cmd.target()
 	if err != nil {
 		return err
 	}
@@ -71,10 +71,13 @@ func (cmd *getCmd) Run(ctx context.Context, c *console) error {
 	defer cl.Close()
 	conn, err := cl.Get(ctx, req)
 	if s, ok := statusOf(err); err != nil && ok && s.Code() == codes.NotFound {
-		return cmd.notTracked(err, key, c.now())
+		return cmd.notTracked(err, key, network, c.now())
 	}
 	if err != nil {
 		return err
+	}
+	if opts.Format == output.Table && opts.Select == nil {
+		return showDetails(c, output.ConnectionDetails(conn, cmd.clock(c)), opts)
 	}
 	w := output.NewWriter(c.out, kind, opts)
 	if err := w.Write(conn); err != nil {
@@ -83,8 +86,20 @@ func (cmd *getCmd) Run(ctx context.Context, c *console) error {
 	return w.Close()
 }
 
+// showDetails shows one connection to people: a name and a value in each line.
+func showDetails(c *console, lines []output.Detail, opts output.Options) error {
+	opts.Hold, opts.NoHeader = len(lines), true
+	w := output.NewWriter(c.out, output.Details(), opts)
+	for _, line := range lines {
+		if err := w.Write(line); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
 // notTracked says when it left and how to see it, if that is known.
-func (cmd *getCmd) notTracked(err error, key *flow.Key, now time.Time) error {
+func (cmd *getCmd) notTracked(err error, key *flow.Key, network string, now time.Time) error {
 	f := failf(exitNothing, "get %s: not tracked now", cmd.Key)
 	if key != nil && cmd.Network == "" && !strings.Contains(cmd.Key, "@") {
 		f.hint(fmt.Sprintf("in network %s; another: %s@NETWORK", flow.DefaultNetwork, cmd.Key))
@@ -99,7 +114,11 @@ func (cmd *getCmd) notTracked(err error, key *flow.Key, now time.Time) error {
 		text = fmt.Sprintf("evicted at %s (%s)", at.UTC().Format(time.RFC3339), details["cause"])
 	}
 	if key != nil {
-		text += fmt.Sprintf(": whorl watch --last 1000 --no-follow 'ip:%s port:%d'", key.A, key.APort)
+		words := fmt.Sprintf("ip:%s port:%d", key.A, key.APort)
+		if network != flow.DefaultNetwork {
+			words += " network:" + network
+		}
+		text += fmt.Sprintf(": whorl watch --last 1000 --no-follow '%s'", words)
 	}
 	return f.hint(text)
 }

@@ -46,7 +46,7 @@ func (cmd *listCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	kind := output.Connections(cmd.clock())
+	kind := output.Connections(cmd.clock(c))
 	opts, err := c.options(&cmd.outputFlags, kind.Schema)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (cmd *listCmd) Run(ctx context.Context, c *console) error {
 	if cmd.Cursor {
 		c.say("cursor %s", l.cursor)
 	}
-	return cmd.nothing(uint64(l.out.Count()))
+	return cmd.nothing(c, uint64(l.out.Count()), noneLive(text))
 }
 
 // listing is one run of list.

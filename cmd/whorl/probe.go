@@ -41,6 +41,10 @@ func (cmd *probeCmd) check() error {
 	return errors.Join(cmd.captureFlags.check(), cmd.sendFlags.check(), cmd.clientFlags.check())
 }
 
+func (cmd *probeCmd) defaults(*console) map[string]string {
+	return map[string]string{"probe-id": cmd.probeName()}
+}
+
 // spoolAlone reports whether nothing is to be captured, only sent.
 func (cmd *probeCmd) spoolAlone() bool {
 	return cmd.Spool != "" && len(cmd.Interface) == 0 && len(cmd.Read) == 0 && !cmd.ListInterfaces
@@ -81,6 +85,7 @@ func (cmd *probeCmd) Run(ctx context.Context, c *console) error {
 	if err != nil && !errors.Is(err, capture.ErrTruncated) {
 		return err
 	}
+	p.remark()
 	if err := printTotals(c, c.out, p.totals()); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/internal/output"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
@@ -43,5 +44,29 @@ func (cmd *probesCmd) Run(ctx context.Context, c *console) error {
 			return err
 		}
 	}
-	return w.Close()
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return cmd.none(ctx, c, cl, len(probes))
+}
+
+// none says that there are no probes, and whether there were some.
+func (cmd *probesCmd) none(ctx context.Context, c *console, cl *client.Client, n int) error {
+	switch {
+	case n > 0:
+		return nil
+	case cmd.Gone:
+		c.say("this collector knows of no probe")
+		return nil
+	}
+	gone, err := cl.Probes(ctx, &whorlv1.ListProbesRequest{IncludeGone: true})
+	if err != nil {
+		return err
+	}
+	if len(gone) == 0 {
+		c.say("no probe is connected; one for a test: whorl probe -r FILE")
+		return nil
+	}
+	c.say("no probe is connected; %s gone: whorl probes --gone", output.Plural(uint64(len(gone)), "probe"))
+	return nil
 }

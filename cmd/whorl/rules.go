@@ -136,7 +136,7 @@ func (cmd *rulesCmd) test(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	kind := output.Oddities(cmd.clock())
+	kind := output.Oddities(cmd.clock(c))
 	opts, err := c.options(&cmd.outputFlags, kind.Schema)
 	if err != nil {
 		return err

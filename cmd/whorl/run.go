@@ -35,13 +35,19 @@ func (cmd *runCmd) check() error {
 	return errors.Join(cmd.captureFlags.check(), cmd.collectorFlags.check(cmd.Durability))
 }
 
+func (cmd *runCmd) defaults(c *console) map[string]string {
+	found := cmd.collectorFlags.defaults(c, cmd.Durability)
+	found["probe-id"] = cmd.probeName()
+	return found
+}
+
 // Run starts the collector, captures into it and prints fingerprints as they
 // come. After files it stays until it is told to end.
 func (cmd *runCmd) Run(ctx context.Context, c *console) error {
 	if cmd.ListInterfaces {
 		return listInterfaces(c)
 	}
-	kind := output.Fingerprints(output.TimeOfDay, cmd.clock(), false)
+	kind := output.Fingerprints(output.TimeOfDay, cmd.clock(c), false)
 	opts, err := c.options(&cmd.outputFlags, kind.Schema)
 	if err != nil {
 		return err
@@ -137,6 +143,7 @@ func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside
 	if closeErr := printer.out.Close(); closeErr != nil {
 		return closeErr
 	}
+	p.remark()
 	c.say("%s", p.totals().Line(true))
 	p.cut = false // it is how a run ends
 	return errors.Join(err, p.incomplete())

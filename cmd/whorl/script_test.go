@@ -64,7 +64,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("COLUMNS", "110")
 	for name, data := range map[string][]byte{
 		"hello.pcap": helloCapture(), "cut.pcap": cutCapture(), "empty.pcap": nil,
-		"many.pcap": manyCapture(),
+		"many.pcap": manyCapture(), "snapped.pcap": snappedCapture(), "nflog.pcap": nflogCapture(),
 	} {
 		if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o600); err != nil {
 			return err
@@ -334,6 +334,20 @@ func manyCapture() []byte {
 		}
 	}
 	return writeCapture(all)
+}
+
+// snappedCapture has a first packet of which a byte was not captured.
+func snappedCapture() []byte {
+	data := helloCapture()
+	data[24+12]++ // its length on the wire
+	return data
+}
+
+// nflogCapture says that its packets are of link type 239.
+func nflogCapture() []byte {
+	data := helloCapture()
+	data[20] = 239
+	return data
 }
 
 // cutCapture ends 13 bytes before the end of an eighth packet.

@@ -57,7 +57,7 @@ func TestRunOnATerminal(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit %d: %s", code, talk)
 	}
-	want := []string{"TIME", "SRC", "DST", "PROTO", "TYPE", "VALUE", "APP", "12:00:00", "192.0.2.1:40000", "198.51.100.9:443", "tcp", "ja4t", "64240_2-4-8-1-3_1460_7"}
+	want := []string{"TIME", "SRC", "DST", "PROTO", "TYPE", "VALUE", "APP", "2026-11-22", "12:00:00", "192.0.2.1:40000", "198.51.100.9:443", "tcp", "ja4t", "64240_2-4-8-1-3_1460_7"}
 	if got := strings.Fields(out); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
 		t.Errorf("stdout %q\nwant it to begin with %q", out, want)
 	}

@@ -58,11 +58,20 @@ func parseType(name string, more ...string) (ja4.Type, error) {
 	if err == nil {
 		return t, nil
 	}
+	if of, ok := strings.CutSuffix(name, "_r"); ok {
+		if _, err := ja4.ParseType(of); err == nil {
+			return 0, fmt.Errorf("%q comes with %s: as raw in JSON, in tables with --raw", name, of)
+		}
+	}
+	names := append(typeNames(), more...)
+	return 0, fmt.Errorf("%q is not one of %s%s", name, strings.Join(names, ","), didYouMean(name, names))
+}
+
+// typeNames are the words for types, ja4_ro among them.
+func typeNames() []string {
 	var names []string
 	for t := ja4.TypeJA4; t < ja4.NumTypes; t++ {
 		names = append(names, t.String())
 	}
-	names = slices.Insert(names, len(names)-1, "ja4_ro")
-	names = append(names, more...)
-	return 0, fmt.Errorf("%q is not one of %s%s", name, strings.Join(names, ","), didYouMean(name, names))
+	return slices.Insert(names, len(names)-1, "ja4_ro")
 }

@@ -67,7 +67,7 @@ func (cmd *watchCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	kind := output.Events(cmd.clock())
+	kind := output.Events(cmd.clock(c))
 	opts, err := c.options(&cmd.outputFlags, kind.Schema)
 	if err != nil {
 		return err
@@ -265,11 +265,7 @@ func (f *follower) end(err error, text string) error {
 	}
 	interrupted := errors.Is(err, errInterrupted)
 	if f.cursor != "" && (interrupted || errors.Is(err, errGap)) && f.cmd.CursorFile == "" {
-		next := "next: whorl watch --resume " + f.cursor
-		if text != "" {
-			next += " '" + text + "'"
-		}
-		f.c.say("%s", next)
+		f.c.say("next: whorl watch --resume %s%s", f.cursor, filterArgument(text))
 	}
 	switch {
 	case errors.Is(err, errGap):
@@ -279,5 +275,20 @@ func (f *follower) end(err error, text string) error {
 	case closeErr != nil:
 		return closeErr
 	}
-	return f.cmd.nothing(uint64(f.out.Count()))
+	return f.cmd.nothing(f.c, uint64(f.out.Count()), f.nothing(text))
+}
+
+// nothing is what to say when nothing was shown: something only if that was the
+// end of what is kept.
+func (f *follower) nothing(text string) string {
+	cmd := f.cmd
+	switch {
+	case !cmd.NoFollow:
+		return ""
+	case cmd.Last == 0 && !cmd.Since.set() && !cmd.Oldest && cmd.Resume == "" && cmd.CursorFile == "":
+		return "nothing: a watch starts now; from the beginning: whorl watch --oldest --no-follow" + filterArgument(text)
+	case text != "":
+		return "no eviction there matches"
+	}
+	return "no eviction there"
 }

@@ -3,10 +3,18 @@ package analyst
 import (
 	"github.com/whorl-net/whorl/internal/analyst/anomaly"
 	"github.com/whorl-net/whorl/internal/analyst/novelty"
+	"github.com/whorl-net/whorl/ja4"
 )
 
 // Fingerprint is a fingerprint that a network has shown.
 type Fingerprint = novelty.Fingerprint
+
+// Remembered returns the part of a value of type t that a Fingerprint has, and
+// whether values of that type are remembered at all: see novelty.Remembered.
+func Remembered(t ja4.Type, value string) (string, bool) {
+	part, _ := novelty.Remembered(t, value)
+	return part, novelty.Types.Has(t)
+}
 
 // RuleStats are counters of one rule since the state was made.
 type RuleStats = anomaly.Stats
@@ -22,6 +30,11 @@ type Stats struct {
 	FingerprintsForgotten uint64
 	// Connections have findings, in FindingBytes.
 	Connections, FindingBytes int64
+	// Sources are remembered because rules wait for their second attempt;
+	// SourcesEvicted and KeysEvicted, of all rules, had to leave because there was no
+	// room, and start anew.
+	Sources                     int
+	SourcesEvicted, KeysEvicted uint64
 	// NewLost counts connections that were new, but there was no room to note it.
 	NewLost uint64
 }
@@ -34,6 +47,8 @@ func (a *Analyst) Stats() Stats {
 		Fingerprints: a.memory.Len(), FingerprintBytes: a.memory.Bytes(), FingerprintsForgotten: a.memory.Dropped(),
 		Connections: a.found.count.Load(), FindingBytes: a.found.bytes.Load(), NewLost: a.found.lost.Load(),
 	}
+	s.Sources, s.SourcesEvicted = a.engine.Sources()
+	s.KeysEvicted = a.engine.KeysEvicted()
 	for _, r := range a.rules.Load().All() {
 		c := a.tally.of(r.ID)
 		rs := RuleStats{

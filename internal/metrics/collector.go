@@ -31,6 +31,9 @@ func (*Collector) Describe(to chan<- *prometheus.Desc) {
 	for i := range fleetMetrics {
 		to <- fleetMetrics[i].desc
 	}
+	for i := range probeMetrics {
+		to <- probeMetrics[i].desc
+	}
 	for _, d := range []*prometheus.Desc{buildInfo, stateNow, evictions, drops, rulesRaised, rulesSuppressed, probesByState} {
 		to <- d
 	}
@@ -46,7 +49,9 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 		}
 	}
 	collectLabelled(to, s)
-	f := sumUp(c.src.Probes())
+	probes := c.src.Probes()
+	collectProbes(to, probes)
+	f := sumUp(probes)
 	for i := range fleetMetrics {
 		m := &fleetMetrics[i]
 		to <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&f))

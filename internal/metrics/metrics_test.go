@@ -152,8 +152,9 @@ func (full) Status(bool) *whorlv1.GetStatusResponse {
 
 func (full) Probes() []*whorlv1.Probe {
 	return []*whorlv1.Probe{
-		{State: whorlv1.ProbeState_PROBE_STATE_CONNECTED, PacketsBuffered: 2, ClockOffset: durationpb.New(-3 * time.Second)},
-		{State: whorlv1.ProbeState_PROBE_STATE_LAGGING, PacketsBuffered: 5, Lag: durationpb.New(12 * time.Second), ClockOffset: durationpb.New(time.Second)},
+		{ProbeId: "p1", State: whorlv1.ProbeState_PROBE_STATE_CONNECTED, PacketsBuffered: 2, ClockOffset: durationpb.New(-3 * time.Second),
+			PacketsReceived: 11, PacketsApplied: 12, PacketsDropped: 13, PacketsLost: 14},
+		{ProbeId: "p\xff", State: whorlv1.ProbeState_PROBE_STATE_LAGGING, PacketsBuffered: 5, Lag: durationpb.New(12 * time.Second), ClockOffset: durationpb.New(time.Second)},
 	}
 }
 
@@ -180,6 +181,12 @@ func TestLabelsAndMaxima(t *testing.T) {
 		"whorl_probes_buffered_packets":                                 7,
 		"whorl_probes_lag_max_seconds":                                  12,
 		"whorl_probes_clock_offset_max_seconds":                         3,
+		`whorl_probe_received_packets_total{probe="p1"}`:                11,
+		`whorl_probe_applied_packets_total{probe="p1"}`:                 12,
+		`whorl_probe_dropped_packets_total{probe="p1"}`:                 13,
+		`whorl_probe_lost_packets_total{probe="p1"}`:                    14,
+		`whorl_probe_buffered_packets{probe="p1"}`:                      2,
+		`whorl_probe_lag_seconds{probe="p?"}`:                           12,
 	})
 }
 
@@ -232,5 +239,28 @@ func says(t *testing.T, got, want map[string]float64) {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s is %v (there: %v), want %v", name, v, ok, want)
 		}
+	}
+}
+
+// crowd is a Source with more probes than have series of their own.
+type crowd struct{ full }
+
+func (crowd) Probes() (probes []*whorlv1.Probe) {
+	for i := range maxProbes + 5 {
+		probes = append(probes, &whorlv1.Probe{ProbeId: "p" + strconv.Itoa(i), State: whorlv1.ProbeState_PROBE_STATE_CONNECTED})
+	}
+	return probes
+}
+
+// The series of probes are bounded, and the sums know those beyond the bound.
+func TestSeriesOfProbesAreBounded(t *testing.T) {
+	got, series := scrape(t, crowd{}), 0
+	for name := range got {
+		if strings.HasPrefix(name, "whorl_probe_lag_seconds{") {
+			series++
+		}
+	}
+	if series != maxProbes || got[`whorl_probes{state="connected"}`] != maxProbes+5 {
+		t.Errorf("%d series, %v probes; want %d and %d", series, got[`whorl_probes{state="connected"}`], maxProbes, maxProbes+5)
 	}
 }

@@ -5,32 +5,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/ja4"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
-
-// Clock says how times are shown to people. The zero Clock shows local time
-// without the date.
-type Clock struct {
-	// Zone is the time zone; nil is local.
-	Zone *time.Location
-}
-
-// text shows a time of today's work: hour, minute, second.
-func (c Clock) text(t *timestamppb.Timestamp) string {
-	if t == nil {
-		return ""
-	}
-	zone := c.Zone
-	if zone == nil {
-		zone = time.Local
-	}
-	return t.AsTime().In(zone).Format("15:04:05")
-}
 
 // Connections is the Kind of live connections.
 func Connections(clock Clock) Kind[*whorlv1.Connection] {
@@ -50,6 +31,7 @@ func Connections(clock Clock) Kind[*whorlv1.Connection] {
 // connectionColumns are those that list and watch have in common.
 func connectionColumns() []Column[*whorlv1.Connection] {
 	return []Column[*whorlv1.Connection]{
+		{Name: "NETWORK", Optional: true, Cell: otherNetwork},
 		{Name: "SRC", Cell: func(c *whorlv1.Connection) string { return endpoint(c.GetSrcIp(), c.GetSrcPort()) }},
 		{Name: "DST", Cell: func(c *whorlv1.Connection) string { return endpoint(c.GetDstIp(), c.GetDstPort()) }},
 		{Name: "PROTO", Cell: (*whorlv1.Connection).GetProtocol},
@@ -60,6 +42,14 @@ func connectionColumns() []Column[*whorlv1.Connection] {
 		{Name: "SENT", Cell: func(c *whorlv1.Connection) string { return Bytes(c.GetSrcByteCount()) }},
 		{Name: "RECEIVED", Cell: func(c *whorlv1.Connection) string { return Bytes(c.GetByteCount() - c.GetSrcByteCount()) }},
 	}
+}
+
+// otherNetwork is the network of a connection, "" for the default one.
+func otherNetwork(c *whorlv1.Connection) string {
+	if c.GetNetwork() == flow.DefaultNetwork {
+		return ""
+	}
+	return c.GetNetwork()
 }
 
 // endpoint joins an address and a port, IPv6 in brackets; "" when a view left

@@ -43,11 +43,7 @@ const (
 func Fingerprints(style TimeStyle, clock Clock, raw bool) Kind[Fingerprint] {
 	when := func(f Fingerprint) string {
 		if style == TimeOfDay {
-			zone := clock.Zone
-			if zone == nil {
-				zone = time.Local
-			}
-			return time.Unix(0, f.Time).In(zone).Format("15:04:05")
+			return clock.short(time.Unix(0, f.Time))
 		}
 		return sinceText(f.Time - f.Since)
 	}

@@ -26,7 +26,7 @@ func AppendJSON(dst []byte, m proto.Message, sel *Selection) []byte {
 
 func appendMessage(dst []byte, m protoreflect.Message, sel *Selection) []byte {
 	dst = append(dst, '{')
-	return append(appendFields(dst, m, sel), '}')
+	return append(appendDerived(appendFields(dst, m, sel), m, sel), '}')
 }
 
 // appendFields appends the members of an object, without its braces. dst must

@@ -28,11 +28,7 @@ func Oddities(clock Clock) Kind[Oddity] {
 	return Kind[Oddity]{
 		Columns: []Column[Oddity]{
 			{Name: "RAISED", Cell: func(o Oddity) string {
-				zone := clock.Zone
-				if zone == nil {
-					zone = time.Local
-				}
-				return o.RaisedAt.In(zone).Format("2006-01-02 15:04:05")
+				return clock.in(o.RaisedAt).Format(dateOfTime)
 			}},
 			{Name: "SEVERITY", Cell: func(o Oddity) string { return o.Severity }, Style: func(o Oddity) Style { return severityStyle(o.Severity) }},
 			{Name: "RULE", Cell: func(o Oddity) string { return o.Rule }},

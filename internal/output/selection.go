@@ -26,6 +26,7 @@ func schemaOf(d protoreflect.MessageDescriptor) *Schema {
 		f := d.Fields().Get(i)
 		s.add(string(f.Name()), schemaOfField(f))
 	}
+	s.addDerived(d)
 	return s
 }
 
@@ -130,11 +131,12 @@ func (s *Selection) Names() []string {
 	return s.names
 }
 
-// Top returns the first part of each name, each once, nil for all.
+// Top returns the fields of a message that hold what is named, each once, nil
+// for all.
 func (s *Selection) Top() []string {
 	var top []string
 	for _, name := range s.Names() {
-		first, _, _ := strings.Cut(name, ".")
+		first := sourceOf(name)
 		if !slices.Contains(top, first) {
 			top = append(top, first)
 		}
