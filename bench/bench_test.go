@@ -116,7 +116,7 @@ func TestProgramsRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	filled(t, b, "program", "program/fp", "steady", "durable", "sustained", "queries", "queries/export", "enrich", "peers")
+	filled(t, b, "program", "program/fp", "steady", "durable", "sustained", "queries", "queries/export", "enrich", "peers/mixed", "peers/flood")
 }
 
 // A command's use is its own: its memory is not that of the process that asked.

@@ -41,7 +41,7 @@ func newKnowing(on bool, connections int) (*knowing, error) {
 		if k.analyst, err = analyst.New(analyst.Config{Learn: 24 * time.Hour, Seed: 1}); err != nil {
 			return nil, err
 		}
-		cfg.Events = true
+		cfg.Events, cfg.EventTypes = true, analyst.EventTypes(k.analyst.Rules())
 		cfg.Enrich = func(s *tracker.Snapshot) { tables.Snapshot(s); k.analyst.Enrich(s) }
 		cfg.Encode = func(dst []byte, e *tracker.Eviction) []byte {
 			k.analyst.Evicted(e)

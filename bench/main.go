@@ -99,7 +99,7 @@ func run(args []string) error {
 		sample   = flags.String("sample", "examples/sample/sample.pcap", "capture that handshakes are taken from")
 		show     = flags.String("show", "", "print a report that was written before")
 		markdown = flags.Bool("markdown", false, "print tables as markdown")
-		cases    = flags.String("case", "", "a regular expression: only the cases of suites program and steady whose names it matches, such as '1 M live'")
+		cases    = flags.String("case", "", "a regular expression: only the cases of suites program, steady, tracker and peers whose names it matches, such as '1 M live', also such as are for -full")
 		role     = flags.String("role", "", "be a part of another run; for internal use")
 	)
 	profile := flags.String("cpuprofile", "", "write a CPU profile of this process to a file")

@@ -10,60 +10,6 @@ import (
 	"github.com/whorl-net/whorl/bench/measure"
 )
 
-// pairsPerRound is how often two settings that differ little are compared in a
-// round: what disturbs a process for a second is more than the difference.
-const pairsPerRound = 3
-
-// measureEnrichment compares collectors that say what fingerprints mean with
-// such that do not.
-func (b *bench) measureEnrichment() error {
-	p, err := b.newProgram()
-	if err != nil {
-		return err
-	}
-	// Long enough that starting a process and what else runs matter less; what it
-	// costs per connection, which is what there is to pay, is in suite knowledge.
-	name, cfg := b.mixed()
-	times := 4
-	if b.full {
-		times = 10
-	}
-	cfg.Packets, cfg.Connections = times*cfg.Packets, times*cfg.Connections
-	r, err := b.capture(fmt.Sprintf("%s, %d times", name, times), cfg)
-	if err != nil {
-		return err
-	}
-	table := b.table("enrich", "A collector with and without enrichment, per packet", []measure.Column{
-		{Name: "collector CPU", Unit: "ns", Spread: true}, {Name: "added", Unit: "ns", Spread: true}, {Name: "RSS", Unit: "MiB"},
-	}, r.String(), fmt.Sprintf("%d pairs per round, one after the other; added: to the run without in the same pair. Enrichment is tables, novelty and anomaly rules.", pairsPerRound))
-	cpu := func(row string, args ...string) (ns float64, err error) {
-		col, err := p.startCollector(args...)
-		if err != nil {
-			return 0, err
-		}
-		defer func() { err = errors.Join(err, col.end()) }()
-		done, err := p.pass(col, r, nil, nil)
-		if err != nil {
-			return 0, err
-		}
-		ns = float64(done.collectorCPU) / float64(r.stats.Packets)
-		table.Add(row, "collector CPU", ns)
-		table.Add(row, "RSS", float64(done.resident)/(1<<20))
-		return ns, nil
-	}
-	return measure.Rounds(b.rounds*pairsPerRound, func() error {
-		off, err := cpu("--enrich=false", "--enrich=false")
-		if err != nil {
-			return err
-		}
-		on, err := cpu("--enrich", "--enrich")
-		if err == nil {
-			table.Add("--enrich", "added", on-off)
-		}
-		return err
-	})
-}
-
 // measureDurable compares a collector that writes everything to disk with one
 // that keeps it in memory.
 func (b *bench) measureDurable() error {

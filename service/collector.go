@@ -92,13 +92,14 @@ func newCollector(cfg Config, s *storage) (*Collector, error) {
 	c.pipe = newPipeline(c.journal, &c.counters, c.knowledge)
 	cfg.Tracker.OnOutput, cfg.Tracker.Encode = c.pipe.take, c.pipe.encode
 	cfg.Tracker.Enrich, cfg.Tracker.Annotate, cfg.Tracker.Events = c.knowledge.enrich, c.knowledge.annotate, c.knowledge != nil
+	cfg.Tracker.EventTypes = c.knowledge.eventTypes()
 	if c.tracker, err = tracker.New(cfg.Tracker); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
 	c.notices = newNotices(cfg.Logger)
 	c.sessions = newSessions()
 	c.registry = newRegistry(cfg.MaxProbes, &c.counters)
-	c.names = newNames(cfg.Tracker)
+	c.names = newNames(cfg.Tracker, &c.counters)
 	c.readers = newSubscribers(cfg.MaxSubscribers, &c.counters)
 	batches := &batchPool{}
 	c.applier = &applier{

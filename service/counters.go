@@ -19,6 +19,7 @@ type counters struct {
 	streamsBroken     atomic.Uint64 // ended because of an unreadable message
 
 	probesRefused      atomic.Uint64 // beyond MaxProbes, or the id is taken
+	namesRefused       atomic.Uint64 // of a network or a probe, beyond what is told apart
 	subscribersRefused atomic.Uint64 // beyond MaxSubscribers
 	readersStalled     atomic.Uint64 // Watch streams ended because Send stood still
 	eventsLost         atomic.Uint64 // evictions a reader did not get: sum of all gaps
@@ -59,6 +60,7 @@ func (c *counters) all() []namedCounter {
 		{"ingest.batches_missing", &c.batchesMissing},
 		{"ingest.streams_broken", &c.streamsBroken},
 		{"ingest.probes_refused", &c.probesRefused},
+		{"ingest.names_refused", &c.namesRefused},
 	}
 	for i, r := range lostReasons {
 		out = append(out, namedCounter{"probe.packets_lost." + r, &c.lostPackets[i]})

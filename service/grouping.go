@@ -79,7 +79,8 @@ func newGrouping(req *whorlv1.CountRequest) (*grouping, error) {
 		return nil, nil
 	}
 	if n := len(req.GetGroupBy()); n > maxGroupBy {
-		return nil, badLength("group_by", n, fmt.Sprintf("at most %d", maxGroupBy))
+		return nil, badField(ReasonBadField, "group_by", fmt.Sprintf("%d fields", n),
+			fmt.Sprintf("a list of at most %d: group by fewer, and narrow the rest with the filter", maxGroupBy))
 	}
 	g := &grouping{order: req.GetOrderBy(), limit: int(req.GetLimit()), groups: make(map[string]*group), rule: -1, inPlace: true}
 	if g.limit == 0 {

@@ -26,6 +26,7 @@ import (
 	"github.com/whorl-net/whorl/internal/hunt"
 	"github.com/whorl-net/whorl/internal/log"
 	"github.com/whorl-net/whorl/internal/wire"
+	"github.com/whorl-net/whorl/ja4"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -56,7 +57,8 @@ type knowledge struct {
 	analyst  *analyst.Analyst
 	logger   *slog.Logger
 	// hunter searches the past for what is known to be bad only now.
-	hunter *hunt.Hunter
+	hunter  *hunt.Hunter
+	tracker *tracker.Tracker
 	// newest returns the position of the newest record of the log.
 	newest func() uint64
 	// bodies is where take puts evictions that it completes.
@@ -99,9 +101,19 @@ func (k *knowledge) attach(c *Collector) (err error) {
 	if k == nil {
 		return nil
 	}
+	k.tracker = c.tracker
 	k.newest = func() uint64 { return uint64(c.log.Stats().Last) }
 	k.hunter, err = hunt.New(hunt.Config{Live: c.tracker, Journal: c.journal, Settle: c.settle, Done: k.hunted, Condemns: k.condemns})
 	return err
+}
+
+// eventTypes returns the types of fingerprints that k wants to be told of, 0 if it
+// does not care.
+func (k *knowledge) eventTypes() ja4.TypeSet {
+	if k == nil {
+		return 0
+	}
+	return analyst.EventTypes(k.analyst.Rules())
 }
 
 // condemns is what a hunt asks: by the rules that were read together with the
@@ -305,6 +317,8 @@ func (k *knowledge) load() (changed []string, err error) {
 	if hash != k.hash {
 		k.hash = hash
 		k.newestRules.Store(rules)
+		// Before the position is read: all behind it is told of what the rules ask.
+		k.tracker.AddEventTypes(analyst.EventTypes(rules))
 		k.analyst.Reload(rules, k.newest())
 		changed = append(changed, "rules")
 	}
@@ -374,6 +388,24 @@ func (k *knowledge) describe(resp *whorlv1.GetStatusResponse) {
 		resp.Rules = append(resp.Rules, &whorlv1.RuleStatus{
 			Rule: r.ID, Severity: whorlv1.Severity(r.Severity), Source: toValid(r.Source), Raised: r.Raised, Suppressed: r.Suppressed,
 		})
+	}
+}
+
+// drops lists what the rules had no room for.
+func (k *knowledge) drops() []counterValue {
+	if k == nil {
+		return nil
+	}
+	st := k.analyst.Stats()
+	var anomalies uint64
+	for _, r := range st.Rules {
+		anomalies += r.Dropped
+	}
+	return []counterValue{
+		{"rules.sources_forgotten", st.SourcesEvicted},
+		{"rules.keys_forgotten", st.KeysEvicted},
+		{"rules.anomalies_dropped", anomalies},
+		{"rules.first_sights_dropped", st.NewLost},
 	}
 }
 

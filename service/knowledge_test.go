@@ -307,3 +307,35 @@ func TestNoveltySurvivesARestart(t *testing.T) {
 		r.end()
 	}
 }
+
+// A rule that a reload brings counts fingerprints of types that nobody had asked
+// about before.
+func TestReloadAsksForOtherFingerprints(t *testing.T) {
+	rules := filepath.Join(t.TempDir(), "rules.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	r := newRig(t, Config{Knowledge: Knowledge{Rules: []string{rules}}})
+	p, _ := r.report(helloOf("edge", "s"))
+	show := func(sequence uint64) {
+		p.batch(withFingerprint(packets(sequence, time.Second, 1), ja4.TypeJA4L, fmt.Sprint(sequence, "_64")))
+		p.acked(sequence)
+	}
+	show(1)
+	write("rules:\n- {id: far, severity: low, on: [ja4l], key: src, distinct: fp, threshold: 1, window: 1m, text: \"{n}\"}\n")
+	if _, err := r.status.ReloadConfig(t.Context(), &whorlv1.ReloadConfigRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	show(2)
+	if got := r.matching("anomaly:far"); len(got) != 0 {
+		t.Errorf("one latency since the rule is there, and it is odd: %v", got)
+	}
+	show(3)
+	if got := r.matching("anomaly:far"); len(got) != 1 {
+		t.Errorf("odd are %v, want the connection of two latencies", got)
+	}
+}

@@ -22,6 +22,7 @@ const (
 // this set only grows, to the same bounds. Safe for concurrent use.
 type names struct {
 	maxNetworks, maxProbes int
+	counters               *counters
 
 	mu       sync.Mutex // guards the sets
 	networks map[string]bool
@@ -29,8 +30,9 @@ type names struct {
 	pairs    map[[2]string]bool
 }
 
-func newNames(cfg tracker.Config) *names {
+func newNames(cfg tracker.Config, c *counters) *names {
 	return &names{
+		counters:    c,
 		maxNetworks: cfg.MaxNetworks, maxProbes: cfg.MaxProbes,
 		networks: make(map[string]bool), probes: make(map[string]bool), pairs: make(map[[2]string]bool),
 	}
@@ -46,18 +48,24 @@ func (n *names) admit(network, probe string) error {
 	}
 	switch {
 	case !n.networks[network] && len(n.networks) >= n.maxNetworks:
-		return tooManyNames("networks", n.maxNetworks)
+		return n.refuse("networks", n.maxNetworks)
 	case !n.probes[probe] && len(n.probes) >= n.maxProbes:
-		return tooManyNames("probe ids", n.maxProbes)
+		return n.refuse("probe ids", n.maxProbes)
 	case len(n.pairs) >= maxNamePairs:
-		return tooManyNames("pairs of network and probe id", maxNamePairs)
+		return n.refuse("pairs of network and probe id", maxNamePairs)
 	}
 	n.networks[network], n.probes[probe], n.pairs[pair] = true, true, true
 	return nil
 }
 
+// refuse counts a name that there is no room for.
+func (n *names) refuse(what string, limit int) error {
+	n.counters.namesRefused.Add(1)
+	return tooManyNames(what, limit)
+}
+
 func tooManyNames(what string, limit int) error {
 	return retryLater(codes.ResourceExhausted, ReasonTooManyNames, takeoverSilence,
-		fmt.Sprintf("this collector has seen %d %s, the most it tells apart until it is started anew", limit, what),
+		fmt.Sprintf("this collector has seen %d %s, the most it tells apart; names are never given back: use one that it knows, or start it anew with an empty data directory", limit, what),
 		"limit", strconv.Itoa(limit))
 }

@@ -220,7 +220,8 @@ func TestProbeIDs(t *testing.T) {
 
 // A name that is full admits who is in, and nobody else.
 func TestNamesAreBounded(t *testing.T) {
-	n := newNames(tracker.Config{MaxNetworks: 2, MaxProbes: 3})
+	var c counters
+	n := newNames(tracker.Config{MaxNetworks: 2, MaxProbes: 3}, &c)
 	for _, tt := range []struct {
 		network, probe string
 		ok             bool
@@ -230,5 +231,8 @@ func TestNamesAreBounded(t *testing.T) {
 		if err := n.admit(tt.network, tt.probe); (err == nil) != tt.ok {
 			t.Errorf("%s of %s: %v, want admitted: %v", tt.probe, tt.network, err, tt.ok)
 		}
+	}
+	if got := c.namesRefused.Load(); got != 2 {
+		t.Errorf("%d names were refused by the counter, want 2", got)
 	}
 }

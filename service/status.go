@@ -94,16 +94,13 @@ func (c *Collector) logStatus() *whorlv1.LogStatus {
 // drops lists what was dropped anywhere.
 func (c *Collector) drops(totals tracker.Totals, refusedEvents uint64) []*whorlv1.DropCounter {
 	drops := c.counters.drops()
-	for _, d := range []struct {
-		where string
-		n     uint64
-	}{
+	for _, d := range append([]counterValue{
 		{"tracker.fingerprints_capped", totals.FingerprintsCapped},
 		{"tracker.fingerprints_no_room", totals.FingerprintsNoRoom},
 		{"tracker.fingerprints_orphaned", totals.FingerprintsOrphaned},
 		{"tracker.observers_capped", totals.ObserversCapped},
 		{"feed.events_too_large", refusedEvents},
-	} {
+	}, c.knowledge.drops()...) {
 		if d.n > 0 {
 			drops = append(drops, &whorlv1.DropCounter{Where: d.where, Count: d.n})
 		}

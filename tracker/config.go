@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"time"
+
+	"github.com/whorl-net/whorl/ja4"
 )
 
 // Limits that no Config can raise.
@@ -97,6 +99,9 @@ type Config struct {
 	Encode func(dst []byte, e *Eviction) []byte
 	// Events makes an Output have Events. Without it they cost nothing.
 	Events bool
+	// EventTypes are the types of fingerprints that make Events; 0 is all of
+	// them. AddEventTypes adds more while the tracker runs.
+	EventTypes ja4.TypeSet
 	// Enrich fills the enrichment fields of s from the others, and from nothing
 	// that the log does not decide: evictions and FlushRequest.Match see the
 	// result, too. It is called on copies, with no lock held, from any goroutine,
@@ -157,6 +162,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MaxNetworks, defaultNetworks)
 	orDefault(&c.MaxProbes, defaultProbes)
 	orDefault(&c.QueueBatches, defaultQueueBatches)
+	orDefault(&c.EventTypes, ^ja4.NoTypes)
 	t := &c.Timeouts
 	orDefault(&t.TCPHalfOpen, 30*time.Second)
 	orDefault(&t.TCP, 300*time.Second)

@@ -26,8 +26,8 @@ func (s *shard) record(j *job, slot uint32, f *print, seenAt int64) {
 	e := &j.b.Fingerprints[f.index]
 	num := min(s.packetNum(slot, j.origin), packetNumMask)
 	before, recorded := s.addEvent(j, slot, uint8(e.Type), e.Value, seenAt, num)
-	if recorded && s.worker.events {
-		s.worker.printed(s.subject(slot, s.hot(slot), e.Flow), s.printed(slot, f.index, seenAt, num, before))
+	if recorded && s.worker.events && j.eventTypes.Has(e.Type) {
+		s.tellPrinted(slot, e.Flow, f.index, seenAt, num, before)
 	}
 	if e.Raw != "" {
 		s.addEvent(j, slot, uint8(e.Type)|rawType, e.Raw, seenAt, num)
@@ -42,6 +42,7 @@ func (s *shard) record(j *job, slot uint32, f *print, seenAt int64) {
 // if there was none.
 func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt int64, num uint64) (before uint32, recorded bool) {
 	hash := s.values.hash(typ, value)
+	id := s.values.find(typ, value, hash)
 	at := s.findCell(slot, func(c *cell) bool {
 		return (c.tag == tagEvent || c.tag == tagHistory) && c.typ == typ
 	})
@@ -51,12 +52,12 @@ func (s *shard) addEvent(j *job, slot uint32, typ uint8, value string, seenAt in
 			newest = uint32(c.y >> 32)
 		}
 		before = valueOf(s.cells.at(newest))
-		if id := s.values.find(typ, value, hash); id == before {
+		if id == before {
 			return before, false
 		}
 	}
 	// At most: the value, the event, and a head for the history.
-	id, ok := s.intern(j, slot, typ, value, hash, 2)
+	id, ok := s.intern(j, slot, id, typ, value, hash, 2)
 	if !ok {
 		s.tally.noRoom++
 		return before, false
@@ -120,13 +121,12 @@ func valueOf(event *cell) uint32 { return uint32(event.y >> packetNumBits) }
 // setName makes name the connection's server name.
 func (s *shard) setName(j *job, slot uint32, name string) {
 	hash := s.values.hash(nameType, name)
+	id := s.values.find(nameType, name, hash)
 	at := s.findCell(slot, func(c *cell) bool { return c.tag == tagName })
-	if at != 0 {
-		if id := s.values.find(nameType, name, hash); id != 0 && uint64(id) == s.cells.at(at).x {
-			return
-		}
+	if at != 0 && uint64(id) == s.cells.at(at).x {
+		return
 	}
-	id, ok := s.intern(j, slot, nameType, name, hash, 1)
+	id, ok := s.intern(j, slot, id, nameType, name, hash, 1)
 	if !ok {
 		s.tally.noRoom++
 		return
@@ -145,14 +145,14 @@ func (s *shard) setName(j *job, slot uint32, name string) {
 }
 
 // intern returns the value of a kind that is equal to text with one more
-// reference, charged to the connection. It makes room for it and for extra cells beside it, if need
+// reference, charged to the connection: id, which values.find has just returned, or a
+// new one if that is 0. It makes room for it and for extra cells beside it, if need
 // be by evicting other connections; false says that there is none.
-func (s *shard) intern(j *job, slot uint32, kind uint8, text string, hash uint32, extra int) (uint32, bool) {
+func (s *shard) intern(j *job, slot, id uint32, kind uint8, text string, hash uint32, extra int) (uint32, bool) {
 	size := valueCells(len(text))
 	if s.meta(slot).weight()+uint32(size+extra) > s.weightMax {
 		return 0, false
 	}
-	id := s.values.find(kind, text, hash)
 	if id != 0 {
 		s.values.retain(id) // before anybody leaves who may hold the last reference
 		if !s.roomFor(j, slot, extra) {

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/ja4"
 )
 
 type jobKind uint8
@@ -26,6 +27,8 @@ type job struct {
 	entry Entry
 	names *names
 	to    []int // the workers concerned, rising
+	// eventTypes are the types of fingerprints that make Events.
+	eventTypes ja4.TypeSet
 
 	// Of a batch. Workers only read it.
 	b               *flow.Batch

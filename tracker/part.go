@@ -65,7 +65,8 @@ type printed struct {
 	subject
 	index    uint32 // of the fingerprint in the batch
 	time     int64
-	counted  counted // as the totals of the connection are
+	packets  [2]uint64 // as the totals of the connection are: sent by A, by B
+	bytes    [2]uint64
 	num      uint64
 	previous string
 }
@@ -125,28 +126,34 @@ func (s *shard) subject(slot uint32, h *hot, flow uint32) subject {
 	return subject{number: s.meta(slot).number, slot: slot, flow: flow, shard: s.id, side: uint8(h.state & initiatorB)}
 }
 
-// printed returns what there is to say of a fingerprint that was just recorded;
-// before is the value it came after.
-func (s *shard) printed(slot, index uint32, seenAt int64, num uint64, before uint32) printed {
-	var all [MaxObservers]counted
-	_, most := s.observed(slot, &all)
-	p := printed{index: index, time: seenAt, counted: all[most], num: num}
+// tellPrinted notes the event of a fingerprint that was just recorded; before is
+// the value it came after.
+func (s *shard) tellPrinted(slot, flow, index uint32, seenAt int64, num uint64, before uint32) {
+	h := s.hot(slot)
+	p := s.worker.printed()
+	p.subject, p.index, p.time, p.num = s.subject(slot, h, flow), index, seenAt, num
+	if s.meta(slot).is(multi | carried) {
+		var all [MaxObservers]counted
+		_, most := s.observed(slot, &all)
+		p.packets, p.bytes = all[most].packets, all[most].bytes
+	} else {
+		p.packets = [2]uint64{uint64(h.packets[0]), uint64(h.packets[1])}
+		p.bytes = [2]uint64{uint64(h.bytes[0]), uint64(h.bytes[1])}
+	}
 	if before != 0 {
 		p.previous = s.values.text(before)
 	}
-	return p
 }
 
 // event fills in e.
 func (p *printed) event(e *Event, j *job) {
 	f := &j.b.Fingerprints[p.index]
 	src, dst := p.side, p.side^1
-	*e = Event{
-		Kind: Fingerprinted, Time: p.time, Type: f.Type, Value: f.Value, Raw: f.Raw, ServerName: f.ServerName,
-		Previous: p.previous, PacketNum: p.num,
-		SrcPackets: p.counted.packets[src], DstPackets: p.counted.packets[dst],
-		SrcBytes: p.counted.bytes[src], DstBytes: p.counted.bytes[dst],
-	}
+	// Field by field, all of them: a literal would be made elsewhere and copied.
+	e.Kind, e.Time, e.TCPFlags = Fingerprinted, p.time, 0
+	e.Type, e.Value, e.Raw, e.ServerName = f.Type, f.Value, f.Raw, f.ServerName
+	e.Previous, e.PacketNum = p.previous, p.num
+	e.SrcPackets, e.DstPackets, e.SrcBytes, e.DstBytes = p.packets[src], p.packets[dst], p.bytes[src], p.bytes[dst]
 	if f.Row > 0 {
 		e.TCPFlags = j.b.TCPFlags[f.Row-1]
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/ja4"
 )
 
 // ErrStopped is returned after Run has ended.
@@ -34,6 +35,8 @@ type Tracker struct {
 	secret  secret // of the indexes; of this process, decides nothing that can be seen
 	jobs    sync.Pool
 	images  images
+	// eventTypes is a ja4.TypeSet. It only grows.
+	eventTypes atomic.Uint32
 	// restoring guards the labels while shards are restored.
 	restoring sync.Mutex
 	// underWay holds a token for each job from Submit to the end of its done, so
@@ -72,6 +75,7 @@ func New(cfg Config) (*Tracker, error) {
 	t.headNames = t.names.Load().counts()
 	t.secret = newSecret(rand.Uint64())
 	t.jobs.New = func() any { return new(job) }
+	t.AddEventTypes(cfg.EventTypes)
 	n := int64(cfg.Shards)
 	share := cfg.MaxMemoryBytes / n
 	most := int(connectionsIn(share / 2))
@@ -136,6 +140,12 @@ func (t *Tracker) Submit(ctx context.Context, e Entry, o Origin, b *flow.Batch, 
 	t.send(j)
 	return nil
 }
+
+// AddEventTypes makes fingerprints of more types Events, in all entries that are
+// submitted from now on and perhaps in some before. It changes nothing else, and
+// nothing takes a type out again, so who asks for a type before it matters sees all
+// of it. It is safe for concurrent use.
+func (t *Tracker) AddEventTypes(types ja4.TypeSet) { t.eventTypes.Or(uint32(types)) }
 
 // Tick says that the log has reached e.LogTime, and evicts all that has expired.
 // It blocks and fails as Submit does.
@@ -275,6 +285,7 @@ func (t *Tracker) newJob(kind jobKind) *job {
 	j := t.jobs.Get().(*job)
 	j.t, j.kind, j.names = t, kind, t.names.Load()
 	j.entry = Entry{Position: t.position, LogTime: t.logTime}
+	j.eventTypes = ja4.TypeSet(t.eventTypes.Load())
 	j.to = j.to[:0]
 	return j
 }

@@ -132,11 +132,17 @@ func (w *worker) opened(of subject, k *packet, row int) {
 	p.opened = append(p.opened, opened{subject: of, sender: k.side, row: uint32(row)})
 }
 
-func (w *worker) printed(of subject, e printed) {
+// printed returns the memory of the newest one, whose previous is empty: the caller
+// fills in the rest.
+func (w *worker) printed() *printed {
 	p := w.part
-	e.subject = of
 	p.items = append(p.items, item{order: w.order, at: uint32(len(p.printed)), kind: itemPrinted})
-	p.printed = append(p.printed, e)
+	if len(p.printed) == cap(p.printed) {
+		p.printed = append(p.printed, printed{})
+	} else {
+		p.printed = p.printed[:len(p.printed)+1]
+	}
+	return &p.printed[len(p.printed)-1]
 }
 
 // announce tells what there is to tell, without the lock: the caller holds it

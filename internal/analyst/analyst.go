@@ -114,6 +114,12 @@ type reload struct {
 	position uint64
 }
 
+// EventTypes returns the types of fingerprints that an Analyst with these rules looks
+// at: those that are remembered and those that a rule counts. Events of others change
+// nothing, so a tracker need not make them; what measures, as ja4l does, differs with
+// every connection and would be half of all events.
+func EventTypes(rs *anomaly.Rules) ja4.TypeSet { return novelty.Types | rs.Types() }
+
 // New returns an Analyst that knows nothing yet.
 func New(cfg Config) (*Analyst, error) {
 	cfg = cfg.withDefaults()

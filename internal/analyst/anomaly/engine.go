@@ -160,16 +160,19 @@ func (e *Engine) Event(ev *tracker.Event, network int, raise func(*Raised)) {
 	e.Done()
 }
 
+// nothing is what is prepared for an event that concerns no rule.
+const nothing = Prepared(-1)
+
 // Prepare finds out which rules ev concerns. It changes no state.
 func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
-	p := prepared{ev: ev, network: network, from: len(e.work)}
 	list := e.opened
 	if ev.Kind == tracker.Fingerprinted {
-		list = nil
-		if ev.Type.Valid() {
-			list = e.byType[ev.Type]
+		if !ev.Type.Valid() || len(e.byType[ev.Type]) == 0 {
+			return nothing
 		}
+		list = e.byType[ev.Type]
 	}
+	p := prepared{ev: ev, network: network, from: len(e.work)}
 	looked := len(list) > 0
 	if looked {
 		e.view.look(ev, network)
@@ -251,6 +254,9 @@ func (e *Engine) planWaiting(p *prepared) {
 
 // Apply applies the rules to an event that was prepared.
 func (e *Engine) Apply(n Prepared, raise func(*Raised)) {
+	if n == nothing {
+		return
+	}
 	p := &e.prepared[n]
 	for i := p.from; i < p.to; i++ {
 		e.do(&e.work[i], p.ev.Time, p.ev, raise)

@@ -161,6 +161,14 @@ func newRules(all []*Rule, allowed []*allow) *Rules {
 // All returns the rules that are on, built-in ones first.
 func (rs *Rules) All() []*Rule { return slices.Clone(rs.all) }
 
+// Types returns the types of fingerprints that any stream rule counts.
+func (rs *Rules) Types() (types ja4.TypeSet) {
+	for _, r := range rs.stream {
+		types |= r.types
+	}
+	return types
+}
+
 // Novel returns the rule for what a network shows first, nil when it is off.
 func (rs *Rules) Novel() *Rule { return rs.novel }
 

@@ -121,3 +121,28 @@ func (e *Engine) Keys(id string) (held int, evicted uint64) {
 	}
 	return 0, 0
 }
+
+// Sources returns of how many sources the only attempt so far, or that there were
+// more, is remembered for the rules that wait for a second one, and how many had to
+// leave because there was no room: their next attempt counts as their first.
+func (e *Engine) Sources() (held int, evicted uint64) {
+	if e.lone == nil {
+		return 0, 0
+	}
+	return e.lone.Keys()
+}
+
+// KeysEvicted returns how many keys of all rules had to leave because there was no
+// room. Rules on beats share theirs.
+func (e *Engine) KeysEvicted() (n uint64) {
+	if e.rhythm != nil {
+		_, n = e.rhythm.Keys()
+	}
+	for i := range e.states {
+		if h := e.states[i].held(); h != nil {
+			_, evicted := h.Keys()
+			n += evicted
+		}
+	}
+	return n
+}

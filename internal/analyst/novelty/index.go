@@ -14,6 +14,9 @@ type index struct {
 	seed  maphash.Seed
 	slots []indexSlot // a power of two
 	used  int
+	// network is that of the newest hash, and its own hash: most come in rows.
+	network     string
+	networkHash uint64
 }
 
 // indexSlot is an entry's place in the slab, 0: free, and part of its hash, which
@@ -32,7 +35,10 @@ func newIndex() index {
 // hash is that of a fingerprint.
 func (ix *index) hash(network string, t ja4.Type, value string) uint32 {
 	const odd = 0x9e3779b97f4a7c15
-	h := maphash.String(ix.seed, value) ^ (maphash.String(ix.seed, network)+uint64(t))*odd
+	if ix.network != network || ix.networkHash == 0 {
+		ix.network, ix.networkHash = network, maphash.String(ix.seed, network)
+	}
+	h := maphash.String(ix.seed, value) ^ (ix.networkHash+uint64(t))*odd
 	return uint32(h ^ h>>32)
 }
 
