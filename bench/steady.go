@@ -163,26 +163,40 @@ func (s *steadyRun) round(name string, t *steadyTraffic, c steadyCase, rec *reco
 	if err != nil {
 		return err
 	}
+	packets := float64(rec.stats.Packets)
+	s.table.Add(name, "collector", float64(after-at.cpu)/(packets-float64(at.packets)))
+	s.table.Add(name, "collector in all", float64(after-before)/packets)
+	return errors.Join(s.addProbe(name, rec, probe), s.addState(name, col, rec.stats.Packets))
+}
+
+// addProbe adds what a probe has used; as long as what it reads is all alike, its
+// place in the file says how many packets it has read.
+func (s *steadyRun) addProbe(name string, rec *recording, r ran) error {
+	if r.Mark.Offset == 0 {
+		return errors.New("the probe has not been seen where all connections have spoken")
+	}
+	packets := float64(rec.stats.Packets)
+	left := packets * (1 - float64(r.Mark.Offset)/float64(rec.size))
+	s.table.Add(name, "probe", float64(r.CPU-r.Mark.CPU)/left)
+	s.table.Add(name, "packets/s", left/(r.Wall-r.Mark.Wall).Seconds())
+	s.table.Add(name, "probe in all", float64(r.CPU)/packets)
+	s.table.Add(name, "probe RSS", float64(r.Peak)/(1<<20))
+	return nil
+}
+
+// addState adds what a collector holds at the end, which is all packets.
+func (s *steadyRun) addState(name string, col *collector, packets uint64) error {
 	st, err := status(col.line)
 	if err != nil {
 		return err
 	}
-	if st.GetPacketsApplied() != rec.stats.Packets || probe.Mark.Offset == 0 {
-		return fmt.Errorf("%d packets applied, want %d; mark %+v", st.GetPacketsApplied(), rec.stats.Packets, probe.Mark)
+	if st.GetPacketsApplied() != packets {
+		return fmt.Errorf("%d packets applied, want %d", st.GetPacketsApplied(), packets)
 	}
 	resident, _, err := measure.ResidentBytes(col.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
-
-	packets := float64(rec.stats.Packets)
-	marked := packets * float64(probe.Mark.Offset) / float64(rec.size)
-	s.table.Add(name, "probe", float64(probe.CPU-probe.Mark.CPU)/(packets-marked))
-	s.table.Add(name, "collector", float64(after-at.cpu)/(packets-float64(at.packets)))
-	s.table.Add(name, "packets/s", (packets-marked)/(probe.Wall-probe.Mark.Wall).Seconds())
-	s.table.Add(name, "probe in all", float64(probe.CPU)/packets)
-	s.table.Add(name, "collector in all", float64(after-before)/packets)
-	s.table.Add(name, "probe RSS", float64(probe.Peak)/(1<<20))
 	s.table.Add(name, "collector RSS", float64(resident)/(1<<20))
 	s.table.Add(name, "live", float64(st.GetConnections()))
 	s.table.Add(name, "evicted", float64(evicted(st)))
