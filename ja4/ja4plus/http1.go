@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/whorl-net/whorl/ja4"
 )
@@ -216,8 +217,8 @@ type framing struct {
 }
 
 // parseHead reads a complete header block into r. It reads lines that end with
-// CRLF or LF; a line without a colon is skipped, a folded line belongs to the
-// field before it.
+// CRLF or LF; a line without a colon is skipped with what is folded behind it, a
+// folded line belongs to the field before it.
 func parseHead(head []byte, r *Request) (f framing, ok bool) {
 	line, rest := cutLine(head)
 	method, version, ok := requestLine(line)
@@ -231,11 +232,8 @@ func parseHead(head []byte, r *Request) (f framing, ok bool) {
 	var lengthSeen, codings bool
 	for len(rest) > 0 {
 		line, rest = cutLine(rest)
-		for len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t') {
-			_, after := cutLine(rest)
-			line, rest = line[:len(line)+len(rest)-len(after)], after
-		}
 		colon := bytes.IndexByte(line, ':')
+		line, rest = unfold(line, rest)
 		if colon < 0 {
 			continue
 		}
@@ -271,6 +269,21 @@ func parseHead(head []byte, r *Request) (f framing, ok bool) {
 		f.length, f.broken = 0, !f.chunked
 	}
 	return f, true
+}
+
+// unfold returns line with the folded lines that follow it in rest, each fold
+// as one space, and what is left of rest (RFC 9112 section 5.2). It allocates if
+// there are any.
+func unfold(line, rest []byte) (whole, left []byte) {
+	for first := true; len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t'); first = false {
+		var more []byte
+		more, rest = cutLine(rest)
+		if more = trimBlank(more); first {
+			line = slices.Clip(bytes.TrimRight(line, " \t\r\n"))
+		}
+		line = append(append(line, ' '), more...)
+	}
+	return line, rest
 }
 
 // cutLine returns the first line of b with its line end, and the rest.

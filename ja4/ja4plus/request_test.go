@@ -60,6 +60,8 @@ func TestHTTPRequest(t *testing.T) {
 			"ge11cn000000__,flag,y,z_=v,flag,y=,z=1", ""},
 		{"a value may hold =", request("GET / HTTP/1.1", "Cookie: a=b=c"), "ge11cn000000__a_a=b=c", ""},
 		{"several cookie headers", request("GET / HTTP/1.1", "Cookie: b=1", "A: 1", "Cookie: a=2"), "ge11cn010000_A_a,b_a=2,b=1", ""},
+		{"a fold within a cookie is a space", request("GET / HTTP/1.1", "Cookie: a=1 ", "  x", "\ty; b=2", "D: 3"), "ge11cn010000_D_a,b_a=1 x y,b=2", ""},
+		{"a fold behind a line without a colon", request("GET / HTTP/1.1", "what", " B: 2", "D: 3"), "ge11nn010000_D__", ""},
 		{"a folded cookie header", "GET / HTTP/1.1\r\nCookie: b=1;\r\n a=2\r\n\r\n", "ge11cn000000__a,b_a=2,b=1", ""},
 		{"target with spaces", request("GET /a b c HTTP/1.1", "A: 1"), "ge11nn010000_A__", ""},
 		{"blanks behind the version", request("GET / HTTP/1.1 ", "A: 1"), "ge11nn010000_A__", ""},
