@@ -22,6 +22,7 @@ type pipeline struct {
 	ctx context.Context
 	// failed says that an Output was not taken whole: none is any more.
 	failed atomic.Bool
+	events []feed.Event // memory of take
 }
 
 func newPipeline(j *feed.Journal, c *counters, k *knowledge) *pipeline {
@@ -41,28 +42,33 @@ func (p *pipeline) take(o *tracker.Output) {
 		return
 	}
 	p.knowledge.take(o)
-	for i := range o.Items {
-		if d := o.Items[i].Departure; d != nil && !p.append(o, d) {
-			// What is not in the feed now comes again when the log is replayed.
-			p.failed.Store(true)
-			return
-		}
+	if !p.append(o) {
+		// What is not in the feed now comes again when the log is replayed.
+		p.failed.Store(true)
+		return
 	}
 	if o.Last {
 		p.journal.Mark(o.Position)
 	}
 }
 
-// append puts an eviction into the feed. false says that the collector ends.
-func (p *pipeline) append(o *tracker.Output, d *tracker.Departure) bool {
-	_, err := p.journal.Append(p.ctx, o.LogTime, &feed.Event{
-		Position: o.Position, Key: &d.Key, Network: d.Network, Body: d.Body,
-	})
+// append puts the evictions of o into the feed. false says that the collector
+// ends.
+func (p *pipeline) append(o *tracker.Output) bool {
+	p.events = p.events[:0]
+	for i := range o.Items {
+		if d := o.Items[i].Departure; d != nil {
+			p.events = append(p.events, feed.Event{Position: o.Position, Key: &d.Key, Network: d.Network, Body: d.Body})
+		}
+	}
+	n, err := p.journal.AppendAll(p.ctx, o.LogTime, p.events)
+	late := uint64(len(p.events) - n)
+	clear(p.events) // they refer to the memory of o
 	switch {
-	case err == nil, errors.Is(err, feed.ErrTooLarge): // which the journal counts
+	case err == nil:
 		return true
 	case errors.Is(err, feed.ErrClosed): // the shutdown ran out of time
-		p.counters.eventsLate.Add(1)
+		p.counters.eventsLate.Add(late)
 		return true
 	default:
 		return false

@@ -159,7 +159,8 @@ func decodeBlock(p []byte) (*chunk, error) {
 	if p[5] > bodyS2 || len(body) != info.raw {
 		return nil, fmt.Errorf("body has %d bytes in way %d, want %d: %w", len(body), p[5], info.raw, errBlock)
 	}
-	c := &chunk{first: info.first, ends: make([]uint32, info.count), times: make([]int64, info.count)}
+	// Its memory may be that of the message.
+	c := &chunk{first: info.first, ends: make([]uint32, info.count), times: make([]int64, info.count), lent: true}
 	at := info.firstTime
 	for i := range c.times {
 		delta, n := binary.Uvarint(body)

@@ -67,6 +67,7 @@ type Journal struct {
 
 	mu      sync.Mutex // guards all below, and chunk contents beyond what a reader was given
 	chunks  []*chunk   // oldest first; events are appended to the last
+	spare   *chunk     // one that was let go of and whose memory nobody has; nil without one
 	next    uint64     // sequence of the next event; the first is 1
 	now     int64      // greatest time seen by Append
 	clock   int64      // greatest time seen by Append and Trim
@@ -145,9 +146,49 @@ type Event struct {
 // ErrOrder and the cause of ctx's end; the event then has no number.
 func (j *Journal) Append(ctx context.Context, now int64, e *Event) (sequence uint64, err error) {
 	hash := j.hashSeed.sum(e.Key, e.Network)
-
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.appendEventLocked(ctx, now, e, hash)
+}
+
+// maxAppendRun is how many events AppendAll appends in one hold of the lock, some
+// 10 µs: enough for their places in the table of what was evicted lately, which
+// is larger than a cache, to be loaded together.
+const maxAppendRun = 32
+
+// AppendAll does for each of events, in order, what Append does, at the same now
+// and for less. It returns how many it has dealt with: all of them unless err is
+// ErrClosed, ErrOrder or the cause of ctx's end. Then the others have no number.
+// An event that is too large is counted and left out, which is no error here.
+func (j *Journal) AppendAll(ctx context.Context, now int64, events []Event) (n int, err error) {
+	var hashes [maxAppendRun]uint64
+	for n < len(events) {
+		run := events[n:min(n+maxAppendRun, len(events))]
+		for i := range run {
+			hashes[i] = j.hashSeed.sum(run[i].Key, run[i].Network)
+		}
+		done, err := j.appendRun(ctx, now, run, &hashes)
+		if n += done; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (j *Journal) appendRun(ctx context.Context, now int64, run []Event, hashes *[maxAppendRun]uint64) (n int, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.recent.load(hashes[:len(run)])
+	for i := range run {
+		_, err := j.appendEventLocked(ctx, now, &run[i], hashes[i])
+		if err != nil && !errors.Is(err, ErrTooLarge) {
+			return i, err
+		}
+	}
+	return len(run), nil
+}
+
+func (j *Journal) appendEventLocked(ctx context.Context, now int64, e *Event, hash uint64) (sequence uint64, err error) {
 	if j.skip.before(Through{e.Position + 1, 0}) {
 		if err := j.waitForRoomLocked(ctx, len(e.Body)); err != nil {
 			return 0, err

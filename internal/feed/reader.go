@@ -187,6 +187,7 @@ func (r *Reader) inMemory(gap *Gap, maxEvents, maxBytes int) (b Block, behind bo
 		return Block{Gap: gap}, false, nil
 	}
 	c, i := j.findLocked(r.pos + 1)
+	c.lent = true
 	b = c.block(i, int(min(uint64(max(maxEvents, 1)), j.safe-r.pos)), maxBytes)
 	b.Gap = gap
 	r.pos += uint64(b.Len())

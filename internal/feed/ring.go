@@ -20,12 +20,14 @@ const (
 )
 
 // chunk is a run of events one behind the other. Bytes and index entries that
-// a reader was given never change again: data never grows beyond its capacity.
+// a reader was given never change again: data never grows beyond its capacity,
+// and the memory of a chunk that was lent is not used for another.
 type chunk struct {
 	first uint64   // sequence of the first event
 	data  []byte   // the frames
 	ends  []uint32 // ends[i] is where frame i ends in data
 	times []int64  // when each was appended, never decreasing
+	lent  bool     // somebody was given a part of it that may be kept
 }
 
 func (c *chunk) cost() int64 { return int64(cap(c.data)) + int64(len(c.ends))*indexBytes }
@@ -60,7 +62,15 @@ func (j *Journal) roomLocked(n int) *chunk {
 	}
 	size := max(j.chunkBytes, n)
 	j.trimLocked(int64(size))
-	c := &chunk{first: j.next, data: make([]byte, 0, size)}
+	c := j.spare
+	if c != nil && cap(c.data) >= size {
+		// Memory that is in use already: a page that is touched for the first time
+		// costs more than the events that fill it.
+		j.spare = nil
+		*c = chunk{first: j.next, data: c.data[:0], ends: c.ends[:0], times: c.times[:0]}
+	} else {
+		c = &chunk{first: j.next, data: make([]byte, 0, size)}
+	}
 	j.chunks = append(j.chunks, c)
 	j.held += c.cost()
 	return c
@@ -79,6 +89,9 @@ func (j *Journal) trimLocked(room int64) {
 		}
 		j.held -= c.cost()
 		j.used -= int64(len(c.data))
+		if !c.lent && cap(c.data) == j.chunkBytes {
+			j.spare = c // the writer, who reads it too, is done with what is safe
+		}
 		n++
 	}
 	// Shifting keeps the slice of chunks from creeping through memory; it has a
