@@ -19,10 +19,14 @@ func (p *Pace) Delay(now time.Time) time.Duration {
 	return max(0, p.due.Add(-time.Duration(p.Burst-1)*p.Every).Sub(now))
 }
 
-// Began notes that a write began at now.
+// Began notes that a write began at now. One that did not wait for its turn holds
+// the next back by no more than Every, however many there were of them.
 func (p *Pace) Began(now time.Time) {
 	if p.due.Before(now) {
 		p.due = now
 	}
 	p.due = p.due.Add(p.Every)
+	if most := now.Add(time.Duration(p.Burst) * p.Every); p.due.After(most) {
+		p.due = most
+	}
 }
