@@ -39,8 +39,11 @@ func TestBeat(t *testing.T) {
 		}
 		before = names[0]
 	}
-	if again := (&Beat{Dir: dir, Name: "log"}); again.Check() != nil || again.Check() != nil {
-		t.Error("the beat of another life is refused")
+	another := Beat{Dir: dir, Name: "log"} // of another life
+	for range 2 {
+		if err := another.Check(); err != nil {
+			t.Error(err)
+		}
 	}
 	if err := b.Remove(); err != nil || len(files(t, dir)) != 0 {
 		t.Errorf("after Remove: %v, %q", err, files(t, dir))

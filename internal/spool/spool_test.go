@@ -693,7 +693,7 @@ func TestDamagedSegmentsAreKeptAside(t *testing.T) {
 	for id := uint64(6); id <= 8; id++ {
 		damage(t, s.name(id), 3)
 	}
-	s, found = mustOpen(t, dir, owner)
+	s, _ = mustOpen(t, dir, owner)
 	if got := aside(t, dir); len(got) != maxAside || got[0] != base(4)+asideSuffix || got[3] != base(8)+asideSuffix {
 		t.Errorf("kept are %q, want segments 4, 6, 7, 8", got)
 	}

@@ -55,9 +55,13 @@ func TestCollectorAway(t *testing.T) {
 			}
 			up := startProxy(t, col.addr, 0, 1, faultCut)
 			f := startFeeder(t, dial(t, up.addr()), c.cfg, 4*floorRate/3)
-			underLoad(t, f)
+			underLoad(t, col, f)
 			up.away(true)
 			time.Sleep(c.away)
+			// A smaller load takes longer to fill what there is.
+			for deadline := time.Now().Add(time.Minute); c.reason != "" && f.reporter.Stats().LostPackets == 0 && time.Now().Before(deadline); {
+				time.Sleep(100 * time.Millisecond)
+			}
 			up.away(false)
 			if !f.await(uint64(floorRate), time.Minute) {
 				t.Fatalf("nothing is acknowledged after the collector is back: %+v", f.reporter.Stats())

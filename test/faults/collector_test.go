@@ -238,6 +238,19 @@ func (c *collector) kill() {
 	c.cmd = nil
 }
 
+// dump ends the process and writes its log, with what its goroutines did, to a
+// file.
+func (c *collector) dump() string {
+	c.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-c.done:
+	case <-time.After(10 * time.Second):
+	}
+	c.log.mu.Lock()
+	defer c.log.mu.Unlock()
+	return keep(c.log.b.Bytes())
+}
+
 // stop ends it as an operator does.
 func (c *collector) stop() {
 	c.t.Helper()

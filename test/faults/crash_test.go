@@ -93,7 +93,7 @@ func TestStop(t *testing.T) {
 	a := startAuditor(t, c.addr, 2, 30_000)
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for range scaled(2, 10) {
-		underLoad(t, f)
+		underLoad(t, c, f)
 		c.stop()
 		c.start()
 	}

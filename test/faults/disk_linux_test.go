@@ -26,16 +26,24 @@ type disk struct {
 	t     testing.TB
 	image string
 	dir   string
+	// journal says that it has one; without, nothing is kept in memory for long.
+	journal bool
 }
 
-// newDisk makes a disk of so many MiB and mounts it, or skips the test where
-// that is not possible.
+// newDisk makes a disk of so many MiB and mounts it, or skips the test where that
+// is not possible.
 func newDisk(t testing.TB, mib int64) *disk {
+	t.Helper()
+	return newDiskOf(t, mib, true)
+}
+
+// newDiskOf is newDisk with a journal or without.
+func newDiskOf(t testing.TB, mib int64, journal bool) *disk {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a file system takes root")
 	}
-	d := &disk{t: t, image: filepath.Join(t.TempDir(), "image"), dir: filepath.Join(t.TempDir(), "disk")}
+	d := &disk{t: t, journal: journal, image: filepath.Join(t.TempDir(), "image"), dir: filepath.Join(t.TempDir(), "disk")}
 	f, err := os.Create(d.image)
 	if err == nil {
 		err = errors.Join(f.Truncate(mib<<20), f.Close(), os.Mkdir(d.dir, 0o700))
@@ -43,7 +51,11 @@ func newDisk(t testing.TB, mib int64) *disk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("mkfs.ext4", "-q", "-F", d.image).CombinedOutput(); err != nil {
+	feature := "has_journal"
+	if !journal {
+		feature = "^" + feature
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-O", feature, d.image).CombinedOutput(); err != nil {
 		t.Skipf("mkfs.ext4: %v %s", err, out)
 	}
 	if err := d.mount(); err != nil {
@@ -55,7 +67,11 @@ func newDisk(t testing.TB, mib int64) *disk {
 
 // mount mounts it; what is not synced stays in memory for minutes.
 func (d *disk) mount() error {
-	out, err := exec.Command("mount", "-o", "loop,commit=300,errors=remount-ro", d.image, d.dir).CombinedOutput()
+	options := "loop,errors=remount-ro"
+	if d.journal {
+		options += ",commit=300"
+	}
+	out, err := exec.Command("mount", "-o", options, d.image, d.dir).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mount: %w %s", err, out)
 	}
@@ -194,7 +210,7 @@ func TestDiskFull(t *testing.T) {
 	a := startAuditor(t, c.addr, 2, 30_000)
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for range scaled(1, 5) {
-		underLoad(t, f)
+		underLoad(t, c, f)
 		ballast := filepath.Join(d.dir, "ballast")
 		fillUp(t, ballast)
 		stalled(t, f)

@@ -4,8 +4,10 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -159,17 +161,20 @@ func (f *feeder) finish(patience time.Duration) (wrong []string) {
 func (f *feeder) acked() uint64 { return f.reporter.Stats().DurablePackets }
 
 // load waits until the floor was met for half a second, from now, and returns
-// the rate. It is false when that does not come to pass.
+// the rate. It is false when that does not come to pass; the rate is that of the
+// best half second then.
 func (f *feeder) load(floor float64, patience time.Duration) (float64, bool) {
-	rate := 0.0
+	best := 0.0
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		before, begin := f.acked(), time.Now()
 		time.Sleep(500 * time.Millisecond)
-		if rate = float64(f.acked()-before) / time.Since(begin).Seconds(); rate >= floor {
+		rate := float64(f.acked()-before) / time.Since(begin).Seconds()
+		if rate >= floor {
 			return rate, true
 		}
+		best = max(best, rate)
 	}
-	return rate, false
+	return best, false
 }
 
 // awaitQuiet waits until a silence is so old and all before it is acknowledged.
@@ -193,10 +198,40 @@ func (f *feeder) await(packets uint64, patience time.Duration) bool {
 	return false
 }
 
-// underLoad waits until f has kept up the load that makes a fault count.
-func underLoad(t *testing.T, f *feeder) {
+// underLoad waits until f has kept up the load that makes a fault count. A load
+// that does not come is told with all that is needed to find out why.
+func underLoad(t *testing.T, c *collector, f *feeder) {
 	t.Helper()
-	if rate, ok := f.load(floorRate, 30*time.Second); !ok {
-		t.Fatalf("the load is %.0f packets/s, want %.0f", rate, floorRate)
+	before := f.acked()
+	const patience = 30 * time.Second
+	rate, ok := f.load(floorRate, patience)
+	if ok {
+		return
 	}
+	mean := float64(f.acked()-before) / patience.Seconds()
+	t.Errorf("the load is %.0f packets/s in the best half second and %.0f on average, want %.0f in one half second: %+v",
+		rate, mean, floorRate, f.reporter.Stats())
+	if mean == 0 {
+		t.Errorf("nothing moves: what the goroutines do is in %s and %s", c.dump(), dumpOwn())
+	}
+	t.FailNow()
+}
+
+// dumpOwn writes what the goroutines of the test do to a file.
+func dumpOwn() string {
+	stacks := make([]byte, 16<<20)
+	return keep(stacks[:runtime.Stack(stacks, true)])
+}
+
+// keep writes p to a file that outlives the test, and returns its name.
+func keep(p []byte) string {
+	f, err := os.CreateTemp("", "whorl-faults-*.txt")
+	if err == nil {
+		_, err = f.Write(p)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return f.Name()
 }

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +30,7 @@ func TestOutages(t *testing.T) {
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for range scaled(1, 3) {
 		for _, e := range []syscall.Errno{unix.EROFS, unix.EIO, unix.ENOSPC, unix.EDQUOT} {
-			underLoad(t, f)
+			underLoad(t, c, f)
 			w.fails(e)
 			stalled(t, f)
 			refuses(t, c, f)
@@ -58,7 +59,7 @@ func TestReadOnly(t *testing.T) {
 	a := startAuditor(t, c.addr, 2, 30_000)
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for range scaled(1, 5) {
-		underLoad(t, f)
+		underLoad(t, c, f)
 		d.turnReadOnly()
 		stalled(t, f)
 		refuses(t, c, f)
@@ -68,6 +69,51 @@ func TestReadOnly(t *testing.T) {
 	}
 	clean(t, c, f.finish(time.Minute), a.verdict(f, time.Minute), counted(t, dial(t, c.addr), f))
 	c.kill()
+}
+
+// A file system that turns read-only and back while a collector uses it needs no
+// restart. A kernel lets nobody do that to files that are open for writing, but for
+// an error it found; whether that can be undone without mounting it anew depends on
+// its version. Where neither is possible TestOutages shows the same with the answers
+// that such a file system gives.
+func TestRemounted(t *testing.T) {
+	d := newDiskOf(t, 512, false) // an aborted journal is final
+	c := newCollector(t, filepath.Join(d.dir, "data"), often...)
+	c.start()
+	defer c.kill()
+	a := startAuditor(t, c.addr, 2, 30_000)
+	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
+	for i := range scaled(2, 6) {
+		underLoad(t, c, f)
+		if busy := d.remount("ro"); busy != nil {
+			if i == 0 {
+				t.Logf("by hand: %v", busy)
+			}
+			d.turnReadOnly()
+		}
+		stalled(t, f)
+		refuses(t, c, f)
+		if final := d.remount("rw"); final != nil {
+			t.Skipf("no way back to writing without mounting it anew, which takes a restart: %v", final)
+		}
+		begin := time.Now()
+		if !f.await(uint64(floorRate), time.Minute) {
+			t.Fatalf("it can be written again, and nothing is acknowledged: %+v", f.reporter.Stats())
+		}
+		t.Logf("a second's load is acknowledged %v after it was writable again", time.Since(begin).Round(10*time.Millisecond))
+	}
+	c.kill()
+	c.start()
+	clean(t, c, f.finish(time.Minute), a.verdict(f, time.Minute), counted(t, dial(t, c.addr), f))
+	c.kill()
+}
+
+// remount makes the disk read-only ("ro") or writable again ("rw") as it is used.
+func (d *disk) remount(how string) error {
+	if out, err := exec.Command("mount", "-o", "remount,"+how, d.dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("remount,%s: %w %s", how, err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }
 
 // turnReadOnly has the kernel find an error in the file system.
@@ -93,7 +139,7 @@ func TestDiskHangs(t *testing.T) {
 	a := startAuditor(t, c.addr, 2, 30_000)
 	f := startFeeder(t, dial(t, c.addr), client.ReporterConfig{}, 4*floorRate/3)
 	for i := range scaled(1, 5) {
-		underLoad(t, f)
+		underLoad(t, c, f)
 		if out, err := exec.Command("fsfreeze", "-f", d.dir).CombinedOutput(); err != nil {
 			t.Skipf("fsfreeze: %v %s", err, out)
 		}
