@@ -167,8 +167,13 @@ func (h *hunting) search() (hunt.Result, error) {
 	return <-h.found, nil
 }
 
-// measureHunt shows what searching the past takes from ingest: packets per second
-// while a hunt runs, to those in the same time before and after it.
+// leastHunts is how many hunts there are at least: what disturbs one slice is more
+// than what a hunt takes.
+const leastHunts = 8
+
+// measureHunt shows what searching the past takes from ingest: slices with a hunt and
+// such without follow one another in one process, each hunt beside the rest before
+// and the rest after it.
 func (b *bench) measureHunt() (err error) {
 	live, held := b.packets, b.packets/10
 	h, stop, err := newHunting(b.dir, live, held)
@@ -177,42 +182,67 @@ func (b *bench) measureHunt() (err error) {
 	}
 	defer func() { err = errors.Join(err, ignoreEnd(stop())) }()
 	t := b.table("hunt", fmt.Sprintf("What is bad only now is searched among %s live connections and %s evictions that the feed holds", millions(live), millions(held)), []measure.Column{
-		{Name: "packets/s", Spread: true, More: true}, {Name: "slower", Unit: "%", Spread: true}, {Name: "took", Unit: "ms"}, {Name: "found"},
-	}, "Packets of connections chosen at random, as fast as the table takes them. slower: to the mean of the same time before and after in the same round. found: exactly those that were planted, or the run fails.")
+		{Name: "packets/s", Spread: true, More: true}, {Name: "CPU", Unit: "ns", Spread: true}, {Name: "slower", Unit: "%", Spread: true},
+		{Name: "from", Unit: "%"}, {Name: "to", Unit: "%"}, {Name: "more CPU", Unit: "%", Spread: true}, {Name: "took", Unit: "ms"}, {Name: "found"},
+	}, "Packets of connections chosen at random, as fast as the table takes them; CPU of the process per packet. slower, more CPU: to the mean of the slices without a hunt before and after, equally long; from, to: within them the median of slower lies with 95 %. found: exactly those that were planted, or the run fails.")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- h.load(ctx, traffic.Updates(rand.New(rand.NewPCG(1, 2)), 100*traffic.BatchRows, live, 4))
 	}()
 	defer func() { cancel(); err = errors.Join(err, <-ended) }()
-	rate := func(f func() error) (perSecond float64, took time.Duration, err error) {
-		before, begin := h.packets.Load(), time.Now()
-		err = f()
-		took = time.Since(begin)
-		return float64(h.packets.Load()-before) / took.Seconds(), took, err
-	}
-	rest := 2 * time.Second
-	idle := func() error { time.Sleep(rest); return nil }
 	planted := uint64((live+oneInBad-1)/oneInBad + (held+oneInBad-1)/oneInBad)
-	return measure.Rounds(max(b.rounds, 3), func() error {
-		before, _, _ := rate(idle)
-		var r hunt.Result
-		during, took, err := rate(func() (err error) { r, err = h.search(); return err })
+	search := func() error {
+		r, err := h.search()
+		if err == nil && (r.Found != planted || r.Announced != planted || r.Held < uint64(held) || r.Live != uint64(live)) {
+			err = fmt.Errorf("a hunt found %+v, planted were %d", r, planted)
+		}
+		return err
+	}
+	// The first one warms up, and says how long a slice is.
+	first, err := h.pace(search)
+	if err != nil {
+		return err
+	}
+	rest := func() error { time.Sleep(first.took); return nil }
+	before, _ := h.pace(rest)
+	var slower measure.Series
+	for range max(b.rounds, leastHunts) {
+		during, err := h.pace(search)
 		if err != nil {
 			return err
 		}
-		rest = took
-		after, _, _ := rate(idle)
-		if r.Found != planted || r.Announced != planted || r.Held < uint64(held) || r.Live != uint64(live) {
-			return fmt.Errorf("a hunt found %+v, planted were %d", r, planted)
-		}
-		t.Add("at rest", "packets/s", (before+after)/2)
-		t.Add("while a hunt runs", "packets/s", during)
-		t.Add("while a hunt runs", "slower", 100*(1-during/((before+after)/2)))
-		t.Add("while a hunt runs", "took", float64(took.Milliseconds()))
-		t.Add("while a hunt runs", "found", float64(r.Found))
-		return nil
-	})
+		after, _ := h.pace(rest)
+		perSecond, cpu := (before.perSecond+after.perSecond)/2, (before.cpu+after.cpu)/2
+		slower = append(slower, 100*(1-during.perSecond/perSecond))
+		t.Add("at rest", "packets/s", perSecond)
+		t.Add("at rest", "CPU", cpu)
+		t.Add("while a hunt runs", "packets/s", during.perSecond)
+		t.Add("while a hunt runs", "CPU", during.cpu)
+		t.Add("while a hunt runs", "slower", slower[len(slower)-1])
+		t.Add("while a hunt runs", "more CPU", 100*(during.cpu/cpu-1))
+		t.Add("while a hunt runs", "took", float64(during.took.Milliseconds()))
+		t.Add("while a hunt runs", "found", float64(planted))
+		before = after
+	}
+	from, to := medianWithin(slower)
+	t.Add("while a hunt runs", "from", from)
+	t.Add("while a hunt runs", "to", to)
+	return nil
+}
+
+// pace is how fast packets were applied, and what each cost in CPU of the process.
+type pace struct {
+	perSecond, cpu float64
+	took           time.Duration
+}
+
+// pace measures while f runs.
+func (h *hunting) pace(f func() error) (p pace, err error) {
+	before, stop := h.packets.Load(), measure.Start()
+	err = f()
+	use, packets := stop(), float64(h.packets.Load()-before)
+	return pace{perSecond: packets / use.Wall.Seconds(), cpu: float64(use.CPU) / packets, took: use.Wall}, err
 }
 
 // ignoreEnd leaves out that a table was told to stop.

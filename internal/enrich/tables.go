@@ -64,6 +64,9 @@ type index struct {
 	byPart  []map[string][]filed
 	byStart map[string][]filed
 	loose   []filed
+	// Sieves of the keys of exact and byPart.
+	whole sieve
+	parts []sieve
 }
 
 // filed is a pattern in an index.
@@ -230,53 +233,64 @@ func shared(targets []target, r *ranked) error {
 // have.
 func (t *Tables) settle() error {
 	for _, ix := range t.types {
-		if ix == nil || len(ix.loose) == 0 {
+		if ix == nil {
 			continue
 		}
-		type place struct {
-			i    int
-			text string
+		if err := ix.settle(); err != nil {
+			return err
 		}
-		count := make(map[place]int)
-		places := func(p *pattern.Pattern) (ps []place) {
-			parts, tail := p.Parts()
-			if tail {
-				parts = parts[:len(parts)-1]
-			}
-			for i, text := range parts {
-				if !strings.Contains(text, "*") {
-					ps = append(ps, place{i, text})
-				}
-			}
-			return ps
+		ix.whole = sieveOf(ix.exact)
+		for _, keys := range ix.byPart {
+			ix.parts = append(ix.parts, sieveOf(keys))
 		}
-		for i := range ix.loose {
-			for _, p := range places(ix.loose[i].pattern) {
-				count[p]++
+	}
+	return nil
+}
+
+func (ix *index) settle() error {
+	type place struct {
+		i    int
+		text string
+	}
+	count := make(map[place]int)
+	places := func(p *pattern.Pattern) (ps []place) {
+		parts, tail := p.Parts()
+		if tail {
+			parts = parts[:len(parts)-1]
+		}
+		for i, text := range parts {
+			if !strings.Contains(text, "*") {
+				ps = append(ps, place{i, text})
 			}
 		}
-		loose := ix.loose
-		ix.loose = nil
-		for _, f := range loose {
-			ps := places(f.pattern)
-			if len(ps) == 0 {
-				if err := ix.fileTail(f); err != nil {
-					return err
-				}
-				continue
+		return ps
+	}
+	for i := range ix.loose {
+		for _, p := range places(ix.loose[i].pattern) {
+			count[p]++
+		}
+	}
+	loose := ix.loose
+	ix.loose = nil
+	for _, f := range loose {
+		ps := places(f.pattern)
+		if len(ps) == 0 {
+			if err := ix.fileTail(f); err != nil {
+				return err
 			}
-			best := slices.MinFunc(ps, func(a, b place) int { return cmp.Compare(count[a], count[b]) })
-			for len(ix.byPart) <= best.i {
-				ix.byPart = append(ix.byPart, nil)
-			}
-			if ix.byPart[best.i] == nil {
-				ix.byPart[best.i] = make(map[string][]filed)
-			}
-			bucket := append(ix.byPart[best.i][best.text], f)
-			ix.byPart[best.i][best.text] = bucket
-			if len(bucket) > MaxAlike {
-				return alike(f, fmt.Sprintf("with %q and no rarer whole part", best.text))
-			}
+			continue
+		}
+		best := slices.MinFunc(ps, func(a, b place) int { return cmp.Compare(count[a], count[b]) })
+		for len(ix.byPart) <= best.i {
+			ix.byPart = append(ix.byPart, nil)
+		}
+		if ix.byPart[best.i] == nil {
+			ix.byPart[best.i] = make(map[string][]filed)
+		}
+		bucket := append(ix.byPart[best.i][best.text], f)
+		ix.byPart[best.i][best.text] = bucket
+		if len(bucket) > MaxAlike {
+			return alike(f, fmt.Sprintf("with %q and no rarer whole part", best.text))
 		}
 	}
 	return nil
@@ -312,13 +326,17 @@ func alike(f filed, what string) error {
 // lookup appends the targets of value to dst. It allocates nothing when dst has
 // room.
 func (ix *index) lookup(value string, dst []target) []target {
-	dst = append(dst, ix.exact[value]...)
+	if ix.whole.may(value) {
+		dst = append(dst, ix.exact[value]...)
+	}
 	if len(ix.byPart) > 0 {
 		rest := value
 		for i, more := 0, true; more && i < len(ix.byPart); i++ {
 			var part string
 			part, rest, more = strings.Cut(rest, "_")
-			dst = appendMatching(dst, ix.byPart[i][part], value)
+			if ix.parts[i].may(part) {
+				dst = appendMatching(dst, ix.byPart[i][part], value)
+			}
 		}
 	}
 	if len(ix.byStart) > 0 && len(value) >= minLiteral {
