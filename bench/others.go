@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
@@ -35,76 +36,103 @@ var others = []other{
 }
 
 // measureOthers runs the same captures through Whorl and through the programs of
-// others that are installed.
+// others that are installed. A case is a program on a capture, such as "mixed:
+// nfpcapd".
 func (b *bench) measureOthers() error {
 	p, err := b.newProgram()
 	if err != nil {
 		return err
 	}
-	distinct := b.packets
-	if b.full {
-		distinct = 5 * b.packets
-	}
-	name, cfg := b.mixed()
-	mixed, err := b.capture(name, cfg)
-	if err != nil {
-		return err
-	}
-	flood, err := b.capture("flood", traffic.Config{Shape: traffic.Flood, Packets: distinct, Span: 10 * time.Second})
-	if err != nil {
-		return err
-	}
-	few, err := b.capture("few", traffic.Config{Shape: traffic.Flood, Packets: 1000, Span: time.Second})
-	if err != nil {
-		return err
-	}
-	o := &otherRun{bench: b, program: p, few: few, base: make(map[string]int64)}
-	o.table = b.table("peers", "The same captures through programs of others, per packet", []measure.Column{
-		{Name: "mixed CPU", Unit: "ns", Spread: true}, {Name: "mixed RSS", Unit: "MiB"},
-		{Name: "flood CPU", Unit: "ns", Spread: true}, {Name: "flood RSS", Unit: "MiB"}, {Name: "per flow", Unit: "B"},
-	}, mixed.String(), flood.String(),
-		"per flow: the peak of memory in the flood less that with 1,000 flows, for each flow; Whorl's is the sum of its processes.",
-		"whorl probe is probe and collector, two processes, both counted. Programs that are not installed are left out, and slow ones of floods beyond 2 M flows.")
+	o := &otherRun{bench: b, program: p, base: make(map[string]int64)}
 	for _, other := range others {
 		if _, err := exec.LookPath(other.name); err == nil {
 			o.installed = append(o.installed, other)
-			o.table.Notes = append(o.table.Notes, other.name+": "+other.does+".")
 		} else {
 			fmt.Printf("%s is not installed: left out\n", other.name)
 		}
 	}
-	return measure.Rounds(b.rounds, func() error {
-		return errors.Join(o.round(mixed, "mixed"), o.round(flood, "flood"))
-	})
+	_, mixed := b.mixed()
+	flood := func(packets int) traffic.Config {
+		return traffic.Config{Shape: traffic.Flood, Packets: packets, Span: 10 * time.Second}
+	}
+	if o.few, err = b.capture("few", flood(1000)); err != nil {
+		return err
+	}
+	var cases []func() error
+	for _, c := range []struct {
+		name     string
+		cfg      traffic.Config
+		onlyFull bool
+	}{
+		{"mixed", mixed, false}, {"flood", flood(b.packets), false}, {"flood of 5", flood(5 * b.packets), true},
+	} {
+		runs := o.runs(c.name, c.cfg, c.onlyFull)
+		if len(runs) == 0 {
+			continue
+		}
+		r, err := b.capture(c.name, c.cfg)
+		if err != nil {
+			return err
+		}
+		table := o.newTable(r, runs)
+		cases = append(cases, func() error { return o.round(r, runs, table) })
+	}
+	return measure.Rounds(b.rounds, cases...)
 }
 
 // otherRun is a run of the suite.
 type otherRun struct {
 	*bench
 	program   *program
-	table     *measure.Table
 	installed []other
 	few       *recording
 	base      map[string]int64 // peak of memory with few flows, by row
 }
 
-// round runs one capture through every program.
-func (o *otherRun) round(r *recording, column string) error {
-	type run struct {
-		row string
-		run func(r *recording) (ran, error)
-	}
-	runs := []run{
+// peerRun is a program that is measured.
+type peerRun struct {
+	row string
+	run func(r *recording) (ran, error)
+}
+
+// reference is the row that others are compared with, where it is measured.
+const reference = "nfpcapd"
+
+// runs are the programs for a capture.
+func (o *otherRun) runs(capture string, cfg traffic.Config, onlyFull bool) []peerRun {
+	all := []peerRun{
 		{"whorl probe", func(r *recording) (ran, error) { return o.pair(r) }},
 		{"whorl probe --types none", func(r *recording) (ran, error) { return o.pair(r, withoutTypes...) }},
-		{"whorl fp", func(r *recording) (ran, error) { return o.program.whorl("fp", "-o", "jsonl", r.path) }},
 	}
 	for _, other := range o.installed {
-		if other.slow && r.stats.Connections > 2_000_000 {
-			continue
+		if !other.slow || cfg.Shape != traffic.Flood || cfg.Packets <= 2_000_000 {
+			all = append(all, peerRun{other.name, func(r *recording) (ran, error) { return o.foreign(other, r) }})
 		}
-		runs = append(runs, run{other.name, func(r *recording) (ran, error) { return o.foreign(other, r) }})
 	}
+	all = append(all, peerRun{"whorl fp", func(r *recording) (ran, error) { return o.program.whorl("fp", "-o", "jsonl", r.path) }})
+	return slices.DeleteFunc(all, func(p peerRun) bool { return !o.chosen(capture+": "+p.row, onlyFull) })
+}
+
+func (o *otherRun) newTable(r *recording, runs []peerRun) *measure.Table {
+	t := o.table("peers/"+r.name, "The same capture through programs of others, per packet", []measure.Column{
+		{Name: "CPU", Unit: "ns", Spread: true}, {Name: "to " + reference, Spread: true},
+		{Name: "RSS", Unit: "MiB"}, {Name: "per flow", Unit: "B"}, {Name: "per flow, to " + reference},
+	}, r.String(),
+		"to "+reference+": the quotient within a round. Rounds go through the programs forwards and backwards, in turn.",
+		"per flow: the peak of memory less that with 1,000 flows, for each flow; Whorl's is the sum of its processes.",
+		"whorl probe is probe and collector, two processes, both counted from their start on. Programs that are not installed are left out, and slow ones of floods beyond 2 M flows.")
+	for _, other := range o.installed {
+		if slices.ContainsFunc(runs, func(p peerRun) bool { return p.row == other.name }) {
+			t.Notes = append(t.Notes, other.name+": "+other.does+".")
+		}
+	}
+	return t
+}
+
+// round runs a capture through every program.
+func (o *otherRun) round(r *recording, runs []peerRun, table *measure.Table) error {
+	defer slices.Reverse(runs)
+	used := make(map[string]ran)
 	for _, run := range runs {
 		if _, ok := o.base[run.row]; !ok {
 			small, err := run.run(o.few)
@@ -113,14 +141,29 @@ func (o *otherRun) round(r *recording, column string) error {
 			}
 			o.base[run.row] = small.Peak
 		}
-		used, err := run.run(r)
+		u, err := run.run(r)
 		if err != nil {
 			return fmt.Errorf("%s, %s: %w", run.row, r.name, err)
 		}
-		o.table.Add(run.row, column+" CPU", float64(used.CPU)/float64(r.stats.Packets))
-		o.table.Add(run.row, column+" RSS", float64(used.Peak)/(1<<20))
-		if column == "flood" {
-			o.table.Add(run.row, "per flow", float64(used.Peak-o.base[run.row])/float64(r.stats.Connections))
+		used[run.row] = u
+	}
+	perFlow := func(row string) float64 {
+		return float64(used[row].Peak-o.base[row]) / float64(r.stats.Connections)
+	}
+	to, compared := used[reference]
+	for _, run := range runs {
+		u := used[run.row]
+		table.Add(run.row, "CPU", float64(u.CPU)/float64(r.stats.Packets))
+		table.Add(run.row, "RSS", float64(u.Peak)/(1<<20))
+		if compared {
+			table.Add(run.row, "to "+reference, float64(u.CPU)/float64(to.CPU))
+		}
+		if r.cfg.Shape != traffic.Flood {
+			continue
+		}
+		table.Add(run.row, "per flow", perFlow(run.row))
+		if base := perFlow(reference); compared && base > 0 {
+			table.Add(run.row, "per flow, to "+reference, perFlow(run.row)/base)
 		}
 	}
 	return nil
