@@ -50,6 +50,11 @@ func (t *Tracker) copyLocked(s *shard, slot uint32, d Detail, into *Snapshot) bo
 	return true
 }
 
+// enriches reports whether there is anything that enrich would do.
+func (t *Tracker) enriches(d Detail) bool {
+	return d != Bare && (t.cfg.Enrich != nil || t.cfg.Annotate != nil)
+}
+
 // enrich completes what a query has copied.
 func (t *Tracker) enrich(s *Snapshot, d Detail) {
 	if d == Bare {
@@ -96,8 +101,10 @@ func (t *Tracker) Page(c Cursor, d Detail, limit int, page []Snapshot) (_ []Snap
 		from := len(page)
 		var done bool
 		page, c.Slot, done = t.shards[c.Shard].visit(c.Slot, d, limit, page, t)
-		for i := range page[from:] {
-			t.enrich(&page[from+i], d)
+		if t.enriches(d) {
+			for i := range page[from:] {
+				t.enrich(&page[from+i], d)
+			}
 		}
 		if done {
 			c = Cursor{Shard: c.Shard + 1}
