@@ -327,7 +327,7 @@ func TestCheckpointBehindTheEndOfASession(t *testing.T) {
 	p.batch(packets(1, time.Second, 1, 2, 3))
 	p.finish(false)
 	r.end()
-	files, err := os.ReadDir(filepath.Join(dir, "checkpoints"))
+	files, err := filepath.Glob(filepath.Join(dir, "checkpoints", "[0-9]*"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v, %v; want one checkpoint", files, err)
 	}
@@ -335,7 +335,7 @@ func TestCheckpointBehindTheEndOfASession(t *testing.T) {
 	if got := r.totals().GetCheckpoint(); got.GetConnections() != 3 {
 		t.Errorf("started from checkpoint %v, want the one with 3 connections", got)
 	}
-	if files, err = os.ReadDir(filepath.Join(dir, "checkpoints")); err != nil || len(files) != 1 || strings.Contains(files[0].Name(), "damaged") {
+	if files, err = filepath.Glob(filepath.Join(dir, "checkpoints", "[0-9]*")); err != nil || len(files) != 1 || strings.Contains(files[0], "damaged") {
 		t.Errorf("after the start: %v, %v", files, err)
 	}
 }
