@@ -81,6 +81,7 @@ type ingest struct {
 	reject  func(b *whorlv1.Batch) bool
 	hold    chan struct{} // when not nil, nothing is acknowledged until it is closed
 	drainAt int           // send Drain before this batch of the first stream
+	endTime time.Duration // how long the end of a session takes
 }
 
 func (s *ingest) register(srv *grpc.Server) { whorlv1.RegisterIngestServiceServer(srv, s) }
@@ -115,6 +116,7 @@ func (s *ingest) Ingest(st grpc.BidiStreamingServer[whorlv1.IngestRequest, whorl
 			s.mu.Lock()
 			s.finishes = append(s.finishes, m.Finish)
 			s.mu.Unlock()
+			time.Sleep(s.endTime) // by the bubble's clock
 			return s.ack(st)
 		case *whorlv1.IngestRequest_Batch:
 			if s.drainAt == n && stream == 1 {

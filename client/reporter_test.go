@@ -360,6 +360,24 @@ func TestFinishEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// Nothing is sent behind the end, however long the collector takes over it.
+func TestFinishIsTheLastWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &ingest{endTime: time.Minute}
+		r := mustReporter(t, serve(t, s.register), ReporterConfig{})
+		running(t, r)
+		if err := r.Report(t.Context(), testBatch(3)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Finish(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+		if s.streams != 1 || len(s.finishes) != 1 || s.packets != 3 {
+			t.Errorf("%d streams, %d ends, %d packets; want one stream, one end, 3 packets", s.streams, len(s.finishes), s.packets)
+		}
+	})
+}
+
 // A quiet probe still speaks: one ProbeReport per interval, with the counters of
 // the capture, from the welcome on.
 func TestReporterSendsReports(t *testing.T) {

@@ -373,6 +373,7 @@ func (r *Reporter) send(ctx context.Context, st ingestStream) error {
 			err = st.SendMsg(wire.Pieces{message})
 		case stepFinish:
 			finishing = true
+			tick.Stop() // nothing may be sent behind the end
 			err = errors.Join(r.sendReport(st), st.Send(&whorlv1.IngestRequest{
 				Message: &whorlv1.IngestRequest_Finish{Finish: r.finish}}), st.CloseSend())
 		case stepDrained:
