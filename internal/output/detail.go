@@ -3,7 +3,6 @@ package output
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/whorl-net/whorl/internal/units"
@@ -150,13 +149,17 @@ func (d *details) history(name string, h *whorlv1.FingerprintHistory) {
 }
 
 func (d *details) ssh(c *whorlv1.Connection) {
-	texts := slices.DeleteFunc([]string{c.GetSshSessionHint(), c.GetSshSessionType()}, func(s string) bool { return s == "" })
-	if len(texts) == 0 {
+	hint, published := c.GetSshSessionHint(), c.GetSshSessionType()
+	switch {
+	case hint == "" && published == "":
+		return
+	case hint == "":
+		d.add("ssh session", "%s", published)
 		return
 	}
-	if c.GetSshSessionHint() != "" {
-		texts[0] += " by the wider rule"
-		texts[1] += " by the published thresholds"
+	texts := []string{hint + " by the wider rule"}
+	if published != "" {
+		texts = append(texts, published+" by the published thresholds")
 	}
 	d.add("ssh session", "%s", strings.Join(texts, ", "))
 }

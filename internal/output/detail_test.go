@@ -59,3 +59,16 @@ func TestDetailsOfLittle(t *testing.T) {
 		t.Errorf("%d lines, want 5:\n%s", n, got)
 	}
 }
+
+// An answer may lack either word on an SSH session.
+func TestConnectionDetailsOfHalfAnSSHSession(t *testing.T) {
+	for want, c := range map[string]*whorlv1.Connection{
+		"SSH File Transfer":                         {SshSessionType: "SSH File Transfer"},
+		"Interactive SSH Session by the wider rule": {SshSessionHint: "Interactive SSH Session"},
+		"Interactive SSH Session by the wider rule, Unknown by the published thresholds": {SshSessionHint: "Interactive SSH Session", SshSessionType: "Unknown"},
+	} {
+		if got := detailText(t, c); !strings.Contains(got, "ssh session  "+want+"\n") {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}

@@ -39,11 +39,11 @@ func (s *Spool) discardSegment(id uint64, damaged bool) error {
 	return s.trimAside()
 }
 
-// trimAside removes the oldest of the segments that were set aside, beyond maxAside.
-func (s *Spool) trimAside() error {
+// asideIDs returns the ids of the segments that were set aside, the oldest first.
+func (s *Spool) asideIDs() ([]uint64, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return fmt.Errorf("spool %s: %w", s.dir, err)
+		return nil, fmt.Errorf("spool %s: %w", s.dir, err)
 	}
 	var names []string
 	for _, e := range entries {
@@ -51,7 +51,15 @@ func (s *Spool) trimAside() error {
 			names = append(names, strings.TrimSuffix(e.Name(), asideSuffix))
 		}
 	}
-	ids := parseNames(names)
+	return parseNames(names), nil
+}
+
+// trimAside removes the oldest of the segments that were set aside, beyond maxAside.
+func (s *Spool) trimAside() error {
+	ids, err := s.asideIDs()
+	if err != nil {
+		return err
+	}
 	for _, id := range ids[:max(0, len(ids)-maxAside)] {
 		if err := discard(s.name(id) + asideSuffix); err != nil {
 			return fmt.Errorf("spool: %w", err)

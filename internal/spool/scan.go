@@ -58,7 +58,7 @@ func (s *Spool) scan(session [16]byte) ([]Range, error) {
 	var found []Range
 	newest := s.state.Acked
 	for i, id := range ids {
-		s.nextID = id + 1
+		s.nextID = max(s.nextID, id+1)
 		p, err := s.read(id, 0)
 		if err != nil {
 			return nil, fmt.Errorf("spool: %w", err)

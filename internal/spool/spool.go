@@ -66,7 +66,7 @@ type Options struct {
 	Live           bool
 	// MaxBytes bounds the segments on disk; 0 is 1 GiB, less than 1 MiB is
 	// refused. It is for the caller to keep: see Spool.Fits. Damaged segments that
-	// are kept for people, at most four of 4 MiB, come on top of it.
+	// are kept for people, at most four of some 8 MiB, come on top of it.
 	MaxBytes int64
 }
 
@@ -127,7 +127,13 @@ func Open(dir string, o Options) (s *Spool, found []Range, err error) {
 }
 
 func (s *Spool) open(o Options) ([]Range, error) {
-	var err error
+	aside, err := s.asideIDs()
+	if err != nil {
+		return nil, err
+	}
+	if len(aside) > 0 { // the order of ids is that of age, over all sessions
+		s.nextID = aside[len(aside)-1] + 1
+	}
 	if s.state, err = readState(s.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, s.begin(o)
 	} else if err != nil {

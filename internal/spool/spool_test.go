@@ -709,6 +709,15 @@ func TestDamagedSegmentsAreKeptAside(t *testing.T) {
 	if len(found) != 0 || len(aside(t, dir)) != maxAside {
 		t.Errorf("a new session holds %v beside %q", found, aside(t, dir))
 	}
+	// Its segments are newer than those of the last one, also by their names.
+	mustAppend(t, s, big(next+1))
+	newest := s.segments[0].id
+	damage(t, s.name(newest), 3)
+	kill(t, s)
+	s, _ = mustOpen(t, dir, owner)
+	if got := aside(t, dir); newest <= 8 || len(got) != maxAside || got[maxAside-1] != base(newest)+asideSuffix {
+		t.Errorf("kept are %q, want segment %d, which is above 8, last", got, newest)
+	}
 	kill(t, s)
 }
 
