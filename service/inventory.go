@@ -47,9 +47,15 @@ func inventoryPatterns(q inventoryQuery) ([]string, error) {
 				return nil, badPattern(i, text, err)
 			}
 			patterns = append(patterns, text)
-			// A whole ja4h has its own shape; a pattern could be one of a ja4t.
-			if cut, _ := analyst.Remembered(ja4.TypeJA4H, text); p.Exact() && strings.Count(text, "_") == 3 {
-				patterns = append(patterns, cut)
+			// A whole ja4h has its own shape, a pattern could be one of a ja4t; five
+			// parts are those of a ja4ts.
+			switch n := strings.Count(text, "_"); {
+			case n == 3 && p.Exact():
+				text, _ = analyst.Remembered(ja4.TypeJA4H, text)
+				patterns = append(patterns, text)
+			case n == 4:
+				text, _ = analyst.Remembered(ja4.TypeJA4TS, text)
+				patterns = append(patterns, text)
 			}
 		}
 	}

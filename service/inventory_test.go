@@ -49,6 +49,8 @@ func TestInventoryPatterns(t *testing.T) {
 		{typ: "ja4h", pattern: "ge11*_9ed1*", want: kept},
 		{typ: "ja4h", pattern: "ge11*_*_*_0123*", want: kept},
 		{typ: "ja4ts", pattern: synAck, want: "65160_2-4-8-1-3_1460_7"},
+		{pattern: synAck, want: "65160_2-4-8-1-3_1460_7"},
+		{pattern: "65160_*_*_*_1-2", want: "65160_2-4-8-1-3_1460_7"},
 		{pattern: "*_*_1460_7", want: "64240_2-4-8-1-3_1460_7 65160_2-4-8-1-3_1460_7"},
 		{pattern: "abc", want: ""},
 		{pattern: "t13d**", refused: `pattern[0]: "t13d**" is not a fingerprint`},

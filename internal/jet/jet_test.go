@@ -332,6 +332,9 @@ func TestServerLog(t *testing.T) {
 			l.Warnf("Filestore [log] indexCacheBuf corrupt record state in 1.blk: dlen 3")
 		}, "WARN", "is damaged"},
 		{func(l *serverLog) { l.Warnf("  Stream metafile %q: checksums do not match", "meta.inf") }, "ERROR", "backup"},
+		{func(l *serverLog) {
+			l.Errorf("  Error recreating stream %q: open 1.blk: permission denied", "log")
+		}, "ERROR", "backup"},
 		{func(l *serverLog) { l.Warnf("something new %d", 2) }, "WARN", "something new 2"},
 		{func(l *serverLog) { l.Errorf("something bad %d", 3) }, "ERROR", "something bad 3"},
 		{func(l *serverLog) { l.Fatalf("fatal %d", 4) }, "DEBUG", "fatal 4"},

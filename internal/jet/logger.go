@@ -29,6 +29,10 @@ type saying struct {
 // words are those of nats-server 2.15.
 var sayings = []saying{
 	{
+		parts: []string{"metafile", "checksum file", "Error recreating stream", "unsupported stream"},
+		level: slog.LevelError, message: "the description of the log or the feed is damaged: stop, and restore the data directory from a backup",
+	},
+	{
 		// Its own files, made anew from the messages: that is how it starts after a
 		// crash, or after a write failed. It is not what the messages are in.
 		parts: []string{"Stream state ", "from index errored", "state is outdated", "will rebuild", "rebuilding", "UpdateConfig took", "WriteFullState took"},
@@ -42,10 +46,6 @@ var sayings = []saying{
 	{
 		parts: []string{"indexCacheBuf corrupt", "loadBlock error", "checkMsgs:", "Error loading msg", "Partial cache", "Cache lookup for sequence"},
 		level: slog.LevelWarn, message: "a file of the log or the feed is damaged",
-	},
-	{
-		parts: []string{"metafile", "checksum file", "Error recreating stream", "unsupported stream"},
-		level: slog.LevelError, message: "the description of the log or the feed is damaged: stop, and restore the data directory from a backup",
 	},
 	{
 		parts: []string{"took too long", "processing time", "drift of"},
