@@ -150,13 +150,29 @@ func (b *batcher) event(index, row uint32, e *handshake.Event) {
 	b.batch.Fingerprints = append(b.batch.Fingerprints, flow.Fingerprint{Flow: index, Row: row, Event: e.Event})
 }
 
-// endEvent adds a fingerprint of a connection that has ended.
-func (b *batcher) endEvent(e *handshake.EndEvent) {
-	index := e.Mark.Index >> 1
+// endEvent adds a fingerprint of a connection that has ended. It belongs to the
+// newest packet of the connection; placed is false when that is in no batch that
+// is still to be reported.
+func (b *batcher) endEvent(e *handshake.EndEvent) (placed bool) {
+	index, row := e.Mark.Index>>1, uint32(0)
 	if e.Mark.Batch != b.number {
 		index = b.addFlow(e.Tuple)
+	} else {
+		row = b.lastRow(index)
 	}
-	b.event(index, 0, &e.Event)
+	b.event(index, row, &e.Event)
+	return row > 0
+}
+
+// lastRow returns 1 + the last row of a flow, 0 if it has none. It looks at rows
+// from the end; few connections need it, once.
+func (b *batcher) lastRow(index uint32) uint32 {
+	for i := len(b.batch.Flow); i > 0; i-- {
+		if b.batch.Flow[i-1]>>1 == index {
+			return uint32(i)
+		}
+	}
+	return 0
 }
 
 // eventBytes is what e takes on the wire, its flow included.

@@ -46,7 +46,7 @@ func Fingerprints(ctx context.Context, src capture.Source, cfg Config, emit func
 		}
 	}
 	f.decoder.Flush()
-	if err == io.EOF || errors.Is(err, capture.ErrTruncated) {
+	if err == io.EOF || errors.Is(err, capture.ErrTruncated) || errors.Is(err, capture.ErrMalformed) {
 		if err == io.EOF {
 			err = nil
 		}

@@ -183,7 +183,7 @@ func TestCoalesce(t *testing.T) {
 }
 
 // An open window of a connection that has ended belongs to the flow it has in
-// the batch, and to no row.
+// the batch, and to its newest packet.
 func TestEndedConnectionKeepsItsFlow(t *testing.T) {
 	c, _ := mustRun(t, Config{}, &list{packets: []capture.Packet{
 		raw(0, frame(1, true, flow.ACK, 1, "GET / HTTP/1.1\r\n\r\n")),
@@ -193,8 +193,8 @@ func TestEndedConnectionKeepsItsFlow(t *testing.T) {
 	if len(c.batches) != 1 || len(b.Flows) != 2 || len(b.Fingerprints) != 2 {
 		t.Fatalf("%d batches, flows %v, fingerprints %v", len(c.batches), b.Flows, b.Fingerprints)
 	}
-	if f := b.Fingerprints[1]; f.Type != ja4.TypeJA4SSH || f.Flow != 1 || f.Row != 0 {
-		t.Errorf("%+v, want a ja4ssh of flow 1 and no row", f)
+	if f := b.Fingerprints[1]; f.Type != ja4.TypeJA4SSH || f.Flow != 1 || f.Row != 2 {
+		t.Errorf("%+v, want a ja4ssh of flow 1 and row 2", f)
 	}
 }
 
@@ -717,4 +717,82 @@ func TestSilenceInFileEndsNoWindow(t *testing.T) {
 			t.Errorf("after a silence of %v: %v, want one window %s", silence, got, want)
 		}
 	}
+}
+
+func sshSession(n uint32, at time.Duration) []capture.Packet {
+	const ack = flow.ACK
+	return []capture.Packet{
+		raw(at, frame(n, true, flow.SYN, 0, "")),
+		raw(at+1, frame(n, false, flow.SYN|ack, 0, "")),
+		raw(at+2, frame(n, true, ack, 1, "")),
+		raw(at+3, frame(n, true, ack|flow.PSH, 1, "SSH-2.0-a\r\n")),
+		raw(at+4, frame(n, false, ack|flow.PSH, 1, "SSH-2.0-bc\r\n")),
+		raw(at+5, frame(n, true, ack|flow.FIN, 12, "")),
+		raw(at+6, frame(n, false, ack|flow.FIN, 13, "")),
+	}
+}
+
+// A collector forgets a closed connection after some seconds of packet time: the
+// window of a short SSH session comes before that, also where a batch holds
+// minutes, and whether the session is in that batch or in one before.
+func TestWindowOfAShortSessionIsInTime(t *testing.T) {
+	for _, between := range []int{0, maxRows} {
+		packets := sshSession(1, 0)
+		for i := range between {
+			packets = append(packets, raw(10+time.Duration(i), frame(2, true, flow.ACK, uint32(i), "")))
+		}
+		for i := range 100 {
+			packets = append(packets, raw(time.Duration(i+1)*4*time.Second, frame(3, true, flow.ACK, uint32(i), "")))
+		}
+		c, _ := mustRun(t, Config{}, &list{packets: packets})
+		found := 0
+		for _, b := range c.batches {
+			for _, f := range b.Fingerprints {
+				if f.Type != ja4.TypeJA4SSH {
+					continue
+				}
+				found++
+				if newest := time.Duration(slices.Max(b.Time) - epoch); f.Row == 0 && newest > 4*time.Second {
+					t.Errorf("%d packets between: in a batch of packets up to %v, at none of them", between, newest)
+				} else if f.Row > 0 && b.Flow[f.Row-1]>>1 != f.Flow {
+					t.Errorf("%d packets between: at a row of another flow", between)
+				}
+			}
+		}
+		if found != 1 {
+			t.Errorf("%d packets between: %d windows, want 1", between, found)
+		}
+	}
+}
+
+// On a line where nothing else is said the window comes by the clock.
+func TestWindowOfALiveSessionNeedsNoOtherPacket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &collector{}
+		start := time.Now()
+		packets := sshSession(1, 0)
+		for i := range packets {
+			packets[i].Time = start.UnixNano() + int64(i)
+		}
+		p, err := New(Config{Live: true}, c, &list{live: true, packets: packets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := p.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var got time.Duration
+		for i, b := range c.batches {
+			for _, f := range b.Fingerprints {
+				if f.Type == ja4.TypeJA4SSH {
+					got = c.at[i].Sub(start)
+				}
+			}
+		}
+		if got == 0 || got > 6*time.Second {
+			t.Errorf("the window was reported after %v, want some 4 s", got)
+		}
+	})
 }

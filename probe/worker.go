@@ -90,7 +90,11 @@ func (w *worker) drain(ctx context.Context, s capture.Source) error {
 		case errors.Is(err, capture.ErrIdle):
 			w.waits = true
 			if w.probe.cfg.Live {
-				w.mark.Store(max(w.mark.Load(), time.Now().Add(-idleMargin).UnixNano()))
+				now := time.Now().Add(-idleMargin).UnixNano()
+				w.mark.Store(max(w.mark.Load(), now))
+				if err := w.pass(ctx, now); err != nil {
+					return err
+				}
 			}
 		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 			return nil
@@ -201,14 +205,8 @@ func (w *worker) one(ctx context.Context) error {
 		return nil
 	}
 	w.newest = max(w.newest, w.packet.Time)
-	for i := range w.result.Ended {
-		if err := w.tell(&w.result.Ended[i].Event); err != nil {
-			return err
-		}
-		if err := w.room(ctx, &w.result.Ended[i].Event); err != nil {
-			return err
-		}
-		w.batcher.endEvent(&w.result.Ended[i])
+	if err := w.ended(ctx); err != nil {
+		return err
 	}
 	index, row := w.batcher.packet(w.packet, &w.result)
 	for i := range w.result.Events {
@@ -229,6 +227,34 @@ func (w *worker) one(ctx context.Context) error {
 		return w.cut(ctx)
 	}
 	return nil
+}
+
+// ended takes the fingerprints of connections that have ended. In a capture that
+// is read faster than it was made, a batch may hold hours: one that belongs to no
+// row of it must come before those hours, while a tracker still holds the
+// connection, so the batch ends there.
+func (w *worker) ended(ctx context.Context) error {
+	placed := true
+	for i := range w.result.Ended {
+		e := &w.result.Ended[i]
+		if err := w.tell(&e.Event); err != nil {
+			return err
+		}
+		if err := w.room(ctx, &e.Event); err != nil {
+			return err
+		}
+		placed = w.batcher.endEvent(e) && placed
+	}
+	if placed || w.probe.cfg.Live {
+		return nil
+	}
+	return w.cut(ctx)
+}
+
+// pass lets time pass without a packet, for what ends by itself.
+func (w *worker) pass(ctx context.Context, now int64) error {
+	w.engine.Idle(now, &w.result)
+	return w.ended(ctx)
 }
 
 // room cuts the batch if e has no room in it.

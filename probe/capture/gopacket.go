@@ -61,10 +61,10 @@ func (g *Gopacket) Next(p *Packet) error {
 	if !fits {
 		g.stats.TimesClamped++
 	}
-	wire := min(max(info.Length, len(data)), math.MaxUint32)
+	wire := min(uint64(max(info.Length, len(data))), math.MaxUint32)
 	*p = Packet{Data: data, Time: t, WireLength: uint32(wire), LinkType: g.LinkType}
 	g.stats.Packets++
-	g.stats.WireBytes += uint64(wire)
+	g.stats.WireBytes += wire
 	g.stats.CapturedBytes += uint64(len(data))
 	return nil
 }

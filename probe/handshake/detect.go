@@ -82,10 +82,11 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 	found := protocolUndecided
 	if n, complete := g.preamble(begin); complete {
 		if begin = begin[n:]; len(begin) == 0 {
+			begin, found = data, protocolNone // it was all of it
 			s.prefix = nil
-			return nil
+		} else {
+			found = g.guess(begin)
 		}
-		found = g.guess(begin)
 	}
 	if len(s.prefix) > 0 && (found == protocolNone || found == protocolHTTP && bodyBefore(begin, data)) {
 		// What was kept is nothing; the newest segment may begin something.
@@ -149,10 +150,14 @@ func (g *Engine) preamble(b []byte) (n int, complete bool) {
 	)
 	switch {
 	case bytes.HasPrefix(b, []byte(line)):
+		family, _, whole := bytes.Cut(b[len(line):min(len(b), maxLine)], []byte{' '})
 		if i := bytes.IndexByte(b[:min(len(b), maxLine)], '\n'); i >= 0 {
+			if family, _, _ = bytes.Cut(bytes.TrimSpace(b[len(line):i]), []byte{' '}); !proxied(family) {
+				return 0, true
+			}
 			return i + 1, true
 		}
-		return 0, len(b) >= maxLine
+		return 0, whole && !proxied(family) || len(b) >= maxLine
 	case bytes.HasPrefix(b, []byte(signature)):
 		if len(b) < fixed {
 			return 0, false
@@ -165,6 +170,15 @@ func (g *Engine) preamble(b []byte) (n int, complete bool) {
 		}
 	}
 	return 0, true
+}
+
+// proxied reports whether family is one that the PROXY protocol names.
+func proxied(family []byte) bool {
+	switch string(family) {
+	case "TCP4", "TCP6", "UNKNOWN":
+		return true
+	}
+	return false
 }
 
 // bodyBefore reports whether all, which looks like a request, is the end of a

@@ -295,6 +295,18 @@ func (g *Engine) Take(p *decode.Packet, a *Ahead, out *Result) {
 	}
 }
 
+// Idle says that no packet comes up to capture time now, and fills out.Ended
+// with the fingerprints of windows whose time is over by then. A packet that
+// comes with an earlier time after all is taken as any other.
+func (g *Engine) Idle(now int64, out *Result) {
+	clear(out.Events)
+	clear(out.Ended)
+	out.Events, out.Ended = out.Events[:0], out.Ended[:0]
+	if g.out = out; now > g.sshDue {
+		g.endSSH(now)
+	}
+}
+
 // Finish ends all connections, calls emit with the fingerprints of windows
 // that were still open and of bytes that waited for others, in order of time,
 // and leaves the engine empty but for its counters.

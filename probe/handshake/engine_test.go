@@ -729,6 +729,7 @@ func TestRequestsBehindOddBytes(t *testing.T) {
 	for name, said := range map[string][]string{
 		"an empty line":          {"\r\n" + get},
 		"an empty line alone":    {"\r\n", get},
+		"a PROXY header alone":   {"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", get},
 		"a body of two lengths":  {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 3\r\n\r\nfoo", get},
 		"the middle of a body":   {"foo", get},
 		"a method in two halves": {"GE", get[2:]},
@@ -856,5 +857,22 @@ func TestPreamblesInOneSegment(t *testing.T) {
 		if kinds(events) != "ja4h" {
 			t.Errorf("behind %q: %s, want ja4h", header, kinds(events))
 		}
+	}
+}
+
+// A line that only begins as a PROXY header is what it is, and who sends such
+// headers without an end is given up as anybody else.
+func TestPreamblesAreBounded(t *testing.T) {
+	types := ja4.TypeSet(0).With(ja4.TypeJA4H)
+	events, _, _ := run(Config{Types: types}, newConversation().open().text(client, "PROXY /a HTTP/1.1\r\nHost: a\r\n\r\n").packets)
+	if kinds(events) != "ja4h" {
+		t.Errorf("a request of method PROXY gives %q, want ja4h", kinds(events))
+	}
+	c := newConversation().open()
+	for range 1 + maxLookedBytes/15 {
+		c.text(client, "PROXY UNKNOWN\r\n")
+	}
+	if _, _, g := run(Config{Types: types}, c.packets); g.Stats().GivenUp[ReasonUnrecognised] != 1 {
+		t.Errorf("given up: %v, want one for being unrecognised", g.Stats().GivenUp)
 	}
 }
