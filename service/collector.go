@@ -207,7 +207,7 @@ func (c *Collector) Listen() error {
 		return nil
 	}
 	for _, addr := range c.cfg.Listen {
-		l, err := net.Listen("tcp", addr)
+		l, err := rpc.Listen(addr)
 		if err != nil {
 			for _, open := range c.listeners {
 				open.Close()

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -37,7 +38,11 @@ func inventoryPatterns(q inventoryQuery) ([]string, error) {
 		case err != nil:
 			patterns = append(patterns, text)
 		case typ != 0:
-			if err := fitsRemembered(&p, typ); err != nil {
+			err := fitsRemembered(&p, typ)
+			if err == nil && typ == ja4.TypeJA4H && !p.Exact() {
+				err = narrowsByCookies(text)
+			}
+			if err != nil {
 				return nil, badPattern(i, text, err)
 			}
 			cut, _ := analyst.Remembered(typ, text)
@@ -68,6 +73,16 @@ func fitsRemembered(p *pattern.Pattern, typ ja4.Type) error {
 		return nil
 	}
 	return p.Fits(typ)
+}
+
+// narrowsByCookies returns an error for a pattern of a whole ja4h that says more
+// of the cookies than that there are such parts: they are not remembered, and who
+// forgets some would forget all.
+func narrowsByCookies(text string) error {
+	if parts := strings.Split(text, "_"); len(parts) == 4 && (parts[2] != "*" || parts[3] != "*") {
+		return errors.New("narrows by parts 3 and 4, the cookies, which are not remembered: want * for both")
+	}
+	return nil
 }
 
 // fitsAnything returns an error if no type is remembered whose values p fits.

@@ -51,7 +51,7 @@ func (f *collectorFlags) admin(c *console) (*adminServer, error) {
 	if f.AdminListen == adminOff {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", f.AdminListen)
+	l, err := rpc.Listen(f.AdminListen)
 	if errors.Is(err, syscall.EADDRINUSE) && f.AdminListen == defaultAdmin {
 		c.logger.Warn("the admin address is taken: going on without", "addr", f.AdminListen)
 		return nil, nil

@@ -79,6 +79,8 @@ func (f *captureFlags) check() error {
 	return bpf.Check(f.words())
 }
 
+var errNothingToRead = errors.New("nothing to read: give -i INTERFACE or -r FILE")
+
 // nothingToRead says how to name a source, which may have been named as if it
 // were a filter.
 func (f *captureFlags) nothingToRead() error {
@@ -87,7 +89,7 @@ func (f *captureFlags) nothingToRead() error {
 			return fmt.Errorf("%s is a file, not a filter: give -r %[1]s", word)
 		}
 	}
-	return errors.New("nothing to read: give -i INTERFACE or -r FILE")
+	return errNothingToRead
 }
 
 func (f *captureFlags) live() bool { return len(f.Interface) > 0 }

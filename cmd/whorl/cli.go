@@ -197,13 +197,15 @@ func run(ctx context.Context, args []string, con *console) int {
 	}
 	con.configure(&c.globalFlags)
 	cmd := selected.Selected().Target.Addr().Interface().(command)
+	var wrong error
 	if ch, ok := cmd.(checker); ok {
-		if err := ch.check(); err != nil {
-			return con.report(usage(con, err))
-		}
+		wrong = ch.check()
 	}
-	if c.PrintConfig {
+	switch {
+	case c.PrintConfig && (wrong == nil || errors.Is(wrong, errNothingToRead)):
 		return con.report(printConfig(con.out, selected, con))
+	case wrong != nil:
+		return con.report(usage(con, wrong))
 	}
 	return con.report(cmd.Run(ctx, con))
 }
@@ -341,6 +343,9 @@ func unknownFlag(con *console, parser *kong.Kong, word string) *failure {
 		var names []string
 		for _, flag := range flagsOf(cmd) {
 			names = append(names, "--"+flag.Name)
+		}
+		if slices.Contains(names, word) {
+			return failf(exitUsage, "%s stands before its command; want whorl %s %[1]s", word, con.command)
 		}
 		f.text += didYouMean(word, names)
 		if takesFilter(cmd) && !strings.HasPrefix(word, "--") {

@@ -247,14 +247,18 @@ func orForbidden(code int, err error) int {
 // explainFile says what is wrong with a capture file.
 func explainFile(err *capture.FileError) *failure {
 	f := failf(orForbidden(exitFailed, err), "%v", err)
-	if !errors.Is(err, capture.ErrTruncated) {
-		return f
+	if errors.Is(err, capture.ErrTruncated) {
+		f.code = exitIncomplete
 	}
-	f.code = exitIncomplete
-	if err.Packet > 1 {
-		return f.hint(fmt.Sprintf("the %s before it are printed", output.Plural(err.Packet-1, "packet")))
+	if err.Packet > 1 && brokenOff(err) {
+		f.hint(fmt.Sprintf("the %s before it count", output.Plural(err.Packet-1, "packet")))
 	}
 	return f
+}
+
+// brokenOff reports whether err, of reading a capture, leaves what was before it.
+func brokenOff(err error) bool {
+	return errors.Is(err, capture.ErrTruncated) || errors.Is(err, capture.ErrMalformed)
 }
 
 func explainField(err *output.FieldError) *failure {

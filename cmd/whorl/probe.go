@@ -13,7 +13,6 @@ import (
 	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/internal/wire"
 	"github.com/whorl-net/whorl/probe"
-	"github.com/whorl-net/whorl/probe/capture"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
 
@@ -82,7 +81,7 @@ func (cmd *probeCmd) Run(ctx context.Context, c *console) error {
 	}
 	err = p.run(ctx)
 	bar.clear()
-	if err != nil && !errors.Is(err, capture.ErrTruncated) {
+	if err != nil && !brokenOff(err) {
 		return err
 	}
 	p.remark()
@@ -142,7 +141,7 @@ func (cmd *probeCmd) dryRun(ctx context.Context, c *console, src *sources) error
 		return failf(exitUsage, "%v", err)
 	}
 	err = p.Run(ctx)
-	if err != nil && !errors.Is(err, capture.ErrTruncated) {
+	if err != nil && !brokenOff(err) {
 		return err
 	}
 	t := p.Totals()

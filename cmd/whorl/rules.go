@@ -143,7 +143,7 @@ func (cmd *rulesCmd) test(ctx context.Context, c *console) error {
 	}
 	trial := &trial{analyst: a}
 	totals, broken := trial.run(ctx, cmd, tables)
-	if broken != nil && !errors.Is(broken, capture.ErrTruncated) {
+	if broken != nil && !brokenOff(broken) {
 		return broken
 	}
 	opts.Hold = tableLimit
@@ -233,7 +233,7 @@ func (t *trial) run(ctx context.Context, cmd *rulesCmd, tables *enrich.Enricher)
 		return totals, err
 	}
 	err = p.Run(ctx)
-	if err != nil && !errors.Is(err, capture.ErrTruncated) {
+	if err != nil && !brokenOff(err) {
 		return p.Totals(), err
 	}
 	flushed := make(chan struct{})

@@ -14,7 +14,6 @@ import (
 	"github.com/whorl-net/whorl/internal/rpc"
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/probe"
-	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/handshake"
 	"github.com/whorl-net/whorl/service"
 )
@@ -137,7 +136,7 @@ func (cmd *runCmd) capture(ctx context.Context, c *console, src *sources, inside
 		c.say("%s", src.about)
 	}
 	err = p.run(ctx)
-	if err != nil && !errors.Is(err, capture.ErrTruncated) {
+	if err != nil && !brokenOff(err) {
 		return err
 	}
 	if closeErr := printer.out.Close(); closeErr != nil {
