@@ -481,7 +481,7 @@ func normal(s *Snapshot) {
 // A Tracker agrees with the model on every eviction, on the whole table and on
 // all totals, whatever comes.
 func TestModel(t *testing.T) {
-	for i := range 40 {
+	for i := range max(40, sequences(t, 40)) {
 		seed := uint64(time.Now().UnixNano())
 		if i < 10 {
 			seed = uint64(i)
