@@ -56,7 +56,10 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 					time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
 				}
 				if bug == "feed-after-checkpoint" {
-					a.awaitFlow(10 * time.Second) // it takes evictions under way
+					// It takes evictions under way: not those that have just come, but
+					// such as are in a checkpoint, and not in the feed yet.
+					a.awaitFlow(10 * time.Second)
+					time.Sleep(time.Duration(rng.IntN(300)) * time.Millisecond)
 				}
 				c.kill()
 				if _, err := c.tryStart(); err != nil {
