@@ -251,14 +251,15 @@ func (r *nth) attend(f *smallFeeder) bool {
 			if r.plan.fate != fateFull || r.c.guard == nil || r.hit() == "" {
 				continue
 			}
-			// What the disk took before may still be acknowledged; then nothing.
+			// What was written before may still be synced, and acknowledged when the
+			// machine comes to it; then nothing.
 			r.warden.mu.Lock()
 			age := time.Since(r.warden.since)
 			r.warden.mu.Unlock()
 			acked := f.reporter.Stats().DurablePackets
 			switch {
 			case age > fullFor:
-			case age > 200*time.Millisecond && frozenSince.IsZero():
+			case age > 600*time.Millisecond && frozenSince.IsZero():
 				frozen, frozenSince = acked, time.Now()
 			case !frozenSince.IsZero() && acked != frozen:
 				r.complain("%d packets were acknowledged while the disk took nothing", acked-frozen)
