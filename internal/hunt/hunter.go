@@ -19,7 +19,7 @@ const (
 	// half of all connections must not push everything else out of the feed.
 	DefaultMaxDiscoveries = 10_000
 	// DefaultShare is the share of one processor that a hunt takes, in percent.
-	DefaultShare = 8
+	DefaultShare = 2
 	// pageConnections and pageBytes bound what is copied or read between two
 	// rests.
 	pageConnections = 256
