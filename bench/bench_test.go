@@ -105,9 +105,7 @@ func TestScalingRuns(t *testing.T) {
 // The suites that run whole programs take a minute: WHORL_BENCH=1 asks for them.
 func TestProgramsRun(t *testing.T) {
 	if os.Getenv("WHORL_BENCH") == "" {
-		// A minute of measuring in each test run would tell no more than
-		// the parts above do: these suites are run by make bench.
-		t.Skip("WHORL_BENCH is not set")
+		t.Skip("WHORL_BENCH is not set") // a minute of measuring: make bench runs these suites
 	}
 	b := small(t)
 	b.rounds = 1

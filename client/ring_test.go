@@ -45,8 +45,7 @@ func TestRingAgainstModel(t *testing.T) {
 			},
 			"take": func(t *rapid.T) {
 				if len(r.queued) == 0 {
-					// rapid draws another action instead: no check is left out.
-					t.Skip("nothing is queued")
+					t.Skip("nothing is queued") // rapid draws another action instead: no check is left out
 				}
 				h := r.take()
 				for s := h.first; s <= h.last; s++ {
@@ -55,8 +54,7 @@ func TestRingAgainstModel(t *testing.T) {
 			},
 			"ack": func(t *rapid.T) {
 				if len(r.sent) == 0 {
-					// As above.
-					t.Skip("nothing was sent")
+					t.Skip("nothing was sent") // rapid draws another action instead
 				}
 				to := r.sent[rapid.IntRange(0, len(r.sent)-1).Draw(t, "which")].last
 				want := uint64(0)

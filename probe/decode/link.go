@@ -206,12 +206,12 @@ func (d *Decoder) etherType(t uint16, b []byte, wire int) Verdict {
 
 // nsh walks a Network Service Header (RFC 8300).
 func (d *Decoder) nsh(b []byte, wire int) Verdict {
-	const ip4, ip6, ethernet, mpls = 1, 2, 3, 5
 	if len(b) < 8 {
 		return short(wire, 8)
 	}
-	head, next := int(b[1]&0x3f)*4, b[3]
-	if b[0]>>6 != 0 || head < 8 {
+	head := int(b[1]&0x3f) * 4
+	t, known := nextProtocol(b[3])
+	if b[0]>>6 != 0 || head < 8 || !known {
 		return NonIP
 	}
 	if len(b) < head {
@@ -220,17 +220,25 @@ func (d *Decoder) nsh(b []byte, wire int) Verdict {
 	if !d.enter() {
 		return Malformed
 	}
-	switch b, wire = b[head:], wire-head; next {
-	case ip4:
-		return d.ip4(b, wire)
-	case ip6:
-		return d.ip6(b, wire)
-	case ethernet:
-		return d.ethernet(b, wire)
-	case mpls:
-		return d.mpls(b, wire)
+	return d.etherType(t, b[head:], wire-head)
+}
+
+// nextProtocol returns the EtherType of what NSH (RFC 8300 section 2.2) and the
+// generic extension of VXLAN number by themselves.
+func nextProtocol(n uint8) (t uint16, known bool) {
+	switch n {
+	case 1:
+		return etherIPv4, true
+	case 2:
+		return etherIPv6, true
+	case 3:
+		return etherBridge, true
+	case 4:
+		return etherNSH, true
+	case 5:
+		return etherMPLS, true
 	}
-	return NonIP
+	return 0, false
 }
 
 // etherRawIP stands for IP directly in LLC; it is no EtherType.

@@ -209,15 +209,8 @@ func (d *Decoder) vxlan(b []byte, wire int) Verdict {
 		return NonIP
 	}
 	b, wire = b[head:], wire-head
-	if flags&hasProtocol != 0 {
-		switch next {
-		case 1:
-			return d.ip4(b, wire)
-		case 2:
-			return d.ip6(b, wire)
-		case 4:
-			return d.nsh(b, wire)
-		}
+	if t, known := nextProtocol(next); known && flags&hasProtocol != 0 {
+		return d.etherType(t, b, wire)
 	}
 	return d.ethernet(b, wire)
 }

@@ -82,8 +82,8 @@ func (g *Engine) detect(c *conn, side uint8, data []byte) []byte {
 	found := protocolUndecided
 	if n, complete := g.preamble(begin); complete {
 		if begin = begin[n:]; len(begin) == 0 {
-			begin, found = data, protocolNone // it was all of it
-			s.prefix = nil
+			s.looked += max(0, len(s.prefix)-len(data))
+			begin, found, s.prefix = data, protocolNone, nil // it was all of it
 		} else {
 			found = g.guess(begin)
 		}
@@ -150,14 +150,14 @@ func (g *Engine) preamble(b []byte) (n int, complete bool) {
 	)
 	switch {
 	case bytes.HasPrefix(b, []byte(line)):
-		family, _, whole := bytes.Cut(b[len(line):min(len(b), maxLine)], []byte{' '})
-		if i := bytes.IndexByte(b[:min(len(b), maxLine)], '\n'); i >= 0 {
-			if family, _, _ = bytes.Cut(bytes.TrimSpace(b[len(line):i]), []byte{' '}); !proxied(family) {
-				return 0, true
-			}
-			return i + 1, true
+		head := b[len(line):min(len(b), maxLine)]
+		if i := bytes.IndexAny(head, " \r\n"); i >= 0 && !proxied(head[:i]) {
+			return 0, true
 		}
-		return 0, whole && !proxied(family) || len(b) >= maxLine
+		if i := bytes.IndexByte(head, '\n'); i >= 0 {
+			return len(line) + i + 1, true
+		}
+		return 0, len(b) >= maxLine
 	case bytes.HasPrefix(b, []byte(signature)):
 		if len(b) < fixed {
 			return 0, false
