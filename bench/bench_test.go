@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -19,6 +20,7 @@ import (
 // TestMain plays the roles, too: the parts of a benchmark start this binary.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "-role" {
+		roles["parent"] = parentRole
 		if err := run(os.Args[1:]); err != nil {
 			os.Stderr.WriteString(err.Error() + "\n")
 			os.Exit(1)
@@ -145,9 +147,10 @@ func TestMarkIsMadeInTheFile(t *testing.T) {
 	for _, c := range []struct {
 		file         string
 		offset, want int64
-	}{{path, 3000, 3000}, {path, 3001, 0}, {"", 0, 0}, {path + "x", 1, 0}} {
+		rests        string // seconds, in which a busy machine finds the place
+	}{{path, 3000, 3000, "2"}, {path, 3001, 0, "0.1"}, {"", 0, 0, "0.1"}, {path + "x", 1, 0, "0.1"}} {
 		r, err := task{
-			Command: []string{"sh", "-c", "exec 3<" + path + "; dd bs=1000 count=3 of=" + os.DevNull + " <&3; sleep 0.1"},
+			Command: []string{"sh", "-c", "exec 3<" + path + "; dd bs=1000 count=3 of=" + os.DevNull + " <&3; sleep " + c.rests},
 			File:    c.file, Offset: c.offset,
 		}.run(nil)
 		if err != nil {
@@ -248,6 +251,10 @@ func TestProxyCountsBothWays(t *testing.T) {
 	c.Close()
 	if err := <-answered; err != nil {
 		t.Error(err)
+	}
+	// What was passed on is counted a moment later.
+	for end := time.Now().Add(20 * time.Second); p.bytes.Load() != 123 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
 	}
 	if n := p.bytes.Load(); n != 123 {
 		t.Errorf("%d bytes counted while it runs, want 123", n)

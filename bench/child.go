@@ -51,7 +51,8 @@ func startRoleIn(env []string, role string, args ...string) (*child, error) {
 	return start(cmd, cmd.StdoutPipe, func(string) bool { return true })
 }
 
-// start starts cmd and waits for a line that ready likes on the pipe.
+// start starts cmd, which ends with this process, and waits for a line that ready
+// likes on the pipe.
 func start(cmd *exec.Cmd, pipe func() (io.ReadCloser, error), ready func(line string) bool) (*child, error) {
 	out, err := pipe()
 	if err != nil {
@@ -61,6 +62,7 @@ func start(cmd *exec.Cmd, pipe func() (io.ReadCloser, error), ready func(line st
 	if err != nil {
 		return nil, err
 	}
+	measure.Bind(cmd)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -66,7 +68,8 @@ func (t task) run(env []string) (r ran, err error) {
 	return r, nil
 }
 
-// commandRole is that small process: it runs a task and prints what that used.
+// commandRole is that small process: it runs a task and prints what that used. If
+// its standard input ends first, the parent is gone, and so is what it runs.
 func commandRole(args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("command: %d arguments", len(args))
@@ -78,7 +81,13 @@ func commandRole(args []string) error {
 	if len(t.Command) == 0 {
 		return errors.New("command: which?")
 	}
-	cmd := exec.Command(t.Command[0], t.Command[1:]...)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		io.Copy(io.Discard, os.Stdin) // ends with this process at the latest
+		cancel()
+	}()
+	cmd := exec.CommandContext(ctx, t.Command[0], t.Command[1:]...)
+	measure.Bind(cmd)
 	out := &tail{max: 4 << 10}
 	cmd.Stdout, cmd.Stderr = out, out
 	start := time.Now()

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-net/whorl/bench/measure"
-	"github.com/whorl-net/whorl/bench/traffic"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/flow"
 	journal "github.com/whorl-net/whorl/internal/feed"
 	"github.com/whorl-net/whorl/internal/wire"
@@ -72,7 +72,7 @@ func publish(evictions []tracker.Eviction, events, n int) (thread, all measure.U
 		for i := range events {
 			e := &evictions[i%len(evictions)]
 			body = wire.AppendEviction(body[:0], e)
-			if _, err := j.Append(context.Background(), traffic.Epoch, &journal.Event{
+			if _, err := j.Append(context.Background(), numbered.Epoch, &journal.Event{
 				Position: uint64(i), Key: &e.Connection.Key, Network: e.Connection.Network, Body: body,
 			}); err != nil {
 				stop()
@@ -108,28 +108,29 @@ func follow(r *journal.Reader, lost *atomic.Uint64) error {
 
 // someEvictions are those of connections with fingerprints.
 func someEvictions() ([]tracker.Eviction, error) {
-	t, err := newTable(tracker.Config{MaxConnections: 2 * distinct})
+	t, err := newTable(tracker.Config{MaxConnections: 2 * numbered.Distinct})
 	if err != nil {
 		return nil, err
 	}
-	b := new(flow.Batch)
-	for i := range distinct {
-		addWithPrints(b, i)
+	b, prints := new(flow.Batch), numbered.NewPrints()
+	for i := range numbered.Distinct {
+		b.AddPacket(b.AddFlow(numbered.UDPFlow(i)), false, numbered.Epoch, 100, 0)
+		prints.Add(b, i)
 	}
 	err = t.submit([]*flow.Batch{b})
 	var all []tracker.Eviction
 	for at, more := (tracker.Cursor{}), err == nil; more; {
 		var page []tracker.Snapshot // its memory is kept
-		page, at, more = t.Page(at, tracker.Full, distinct, nil)
+		page, at, more = t.Page(at, tracker.Full, numbered.Distinct, nil)
 		for _, s := range page {
-			all = append(all, tracker.Eviction{Cause: tracker.CauseIdle, EvictedAt: traffic.Epoch, Connection: s})
+			all = append(all, tracker.Eviction{Cause: tracker.CauseIdle, EvictedAt: numbered.Epoch, Connection: s})
 		}
 	}
 	if err := errors.Join(err, t.stop()); err != nil {
 		return nil, err
 	}
-	if len(all) != distinct {
-		return nil, fmt.Errorf("%d connections, want %d", len(all), distinct)
+	if len(all) != numbered.Distinct {
+		return nil, fmt.Errorf("%d connections, want %d", len(all), numbered.Distinct)
 	}
 	return all, nil
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/bench/baseline"
-	"github.com/whorl-net/whorl/bench/traffic"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -13,7 +13,7 @@ import (
 // submit applies batches to t and returns when they are applied.
 func (t *table) submit(batches []*flow.Batch) error {
 	for _, b := range batches {
-		if err := t.Submit(context.Background(), tracker.Entry{LogTime: traffic.Epoch}, tracker.Origin{}, b, nil); err != nil {
+		if err := t.Submit(context.Background(), tracker.Entry{LogTime: numbered.Epoch}, tracker.Origin{}, b, nil); err != nil {
 			return err
 		}
 	}

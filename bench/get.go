@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/bench/baseline"
-	"github.com/whorl-net/whorl/bench/traffic"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -23,10 +23,10 @@ const getsPerFlow = 1. / 200
 func (t *trackerCases) get(p *pairs) error {
 	n := max(int(getsPerFlow*float64(p.flows)), 100)
 	for range t.rounds {
-		batches := traffic.Updates(t.rand, 64*traffic.BatchRows, p.flows, 1)
+		batches := numbered.Updates(t.rand, 64*numbered.BatchRows, p.flows, 1)
 		ours, err := underLoad(n, func(i int) error { return p.ours.submit(batches[i%len(batches):][:1]) }, func(n int) error {
 			var s tracker.Snapshot
-			f := traffic.UDPFlow(n % p.flows)
+			f := numbered.UDPFlow(n % p.flows)
 			key, _ := f.Key()
 			if !p.ours.Get(key, "", tracker.Full, &s) {
 				return errors.New("a connection is missing")
@@ -37,7 +37,7 @@ func (t *trackerCases) get(p *pairs) error {
 			return err
 		}
 		base, err := underLoad(n, func(i int) error { feed(p.base, batches[i%len(batches):][:1]); return nil }, func(n int) error {
-			f := traffic.UDPFlow(n % p.flows)
+			f := numbered.UDPFlow(n % p.flows)
 			if _, ok := p.base.Get(keyOf(f)); !ok {
 				return errors.New("a connection is missing in the baseline")
 			}

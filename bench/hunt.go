@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
-	"github.com/whorl-net/whorl/bench/traffic"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/enrich"
 	journal "github.com/whorl-net/whorl/internal/feed"
@@ -77,7 +77,7 @@ func newHunting(dir string, live, held int) (h *hunting, stop func() error, err 
 	if err == nil {
 		done := make(chan struct{})
 		req := tracker.FlushRequest{Match: func(s *tracker.Snapshot) bool { return s.DstPort == pastPort }, Detail: tracker.Bare}
-		if err = h.Flush(ctx, tracker.Entry{LogTime: traffic.Epoch}, req, func(int) { close(done) }); err == nil {
+		if err = h.Flush(ctx, tracker.Entry{LogTime: numbered.Epoch}, req, func(int) { close(done) }); err == nil {
 			<-done
 			err = errors.Join(h.fill(0, live), h.wait())
 		}
@@ -97,8 +97,8 @@ func (h *hunting) fill(from, to int) error {
 	past := from > 0
 	for from < to {
 		b := new(flow.Batch)
-		for ; from < to && b.Rows() < traffic.BatchRows; from++ {
-			of := traffic.UDPFlow(from)
+		for ; from < to && b.Rows() < numbered.BatchRows; from++ {
+			of := numbered.UDPFlow(from)
 			if past {
 				of.DstPort = pastPort
 			}
@@ -107,10 +107,10 @@ func (h *hunting) fill(from, to int) error {
 				value = fmt.Sprintf("t13d1516h2_0badc0de0bad_%012x", from%7)
 			}
 			f := b.AddFlow(of)
-			b.AddPacket(f, false, traffic.Epoch, 100, 0)
+			b.AddPacket(f, false, numbered.Epoch, 100, 0)
 			b.Fingerprints = append(b.Fingerprints, flow.Fingerprint{Flow: f, Row: uint32(b.Rows()), Event: ja4.Event{Type: ja4.TypeJA4, Value: value}})
 		}
-		if err := h.Submit(context.Background(), tracker.Entry{LogTime: traffic.Epoch}, tracker.Origin{}, b, nil); err != nil {
+		if err := h.Submit(context.Background(), tracker.Entry{LogTime: numbered.Epoch}, tracker.Origin{}, b, nil); err != nil {
 			return err
 		}
 	}
@@ -143,7 +143,7 @@ func (h *hunting) load(ctx context.Context, batches []*flow.Batch) error {
 	for i := 0; ctx.Err() == nil; i++ {
 		b := batches[i%len(batches)]
 		h.submits.Lock()
-		err := h.Submit(ctx, tracker.Entry{LogTime: traffic.Epoch}, tracker.Origin{}, b, func() { h.packets.Add(traffic.BatchRows) })
+		err := h.Submit(ctx, tracker.Entry{LogTime: numbered.Epoch}, tracker.Origin{}, b, func() { h.packets.Add(numbered.BatchRows) })
 		h.submits.Unlock()
 		if err != nil && ctx.Err() == nil {
 			return err
@@ -188,7 +188,7 @@ func (b *bench) measureHunt() (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- h.load(ctx, traffic.Updates(rand.New(rand.NewPCG(1, 2)), 100*traffic.BatchRows, live, 4))
+		ended <- h.load(ctx, numbered.Updates(rand.New(rand.NewPCG(1, 2)), 100*numbered.BatchRows, live, 4))
 	}()
 	defer func() { cancel(); err = errors.Join(err, <-ended) }()
 	planted := uint64((live+oneInBad-1)/oneInBad + (held+oneInBad-1)/oneInBad)

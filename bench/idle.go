@@ -7,7 +7,7 @@ import (
 
 	"github.com/whorl-net/whorl/bench/baseline"
 	"github.com/whorl-net/whorl/bench/measure"
-	"github.com/whorl-net/whorl/bench/traffic"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/tracker"
 )
 
@@ -35,23 +35,23 @@ func (t *trackerCases) idle(n int) error {
 		return err
 	}
 	base := baseline.New(n+n/5, idleAfter, func(*baseline.Connection) {})
-	second := func(s int) int64 { return traffic.Epoch + int64(s)*int64(time.Second) }
+	second := func(s int) int64 { return numbered.Epoch + int64(s)*int64(time.Second) }
 	// Flow f begins in second f*busyFor/n, and is idle from then on if it is one
 	// of the chosen; the others speak again in the last second.
 	begins := func(f int) int64 { return second(f * busyFor / n) }
 	chosen := func(f int) bool { return f%(idleShare/busyFor) == 0 }
-	begun := traffic.Rows{To: n, Of: traffic.UDPFlow, At: begins}
+	begun := numbered.Rows{To: n, Of: numbered.UDPFlow, At: begins}
 	idle := begun
 	idle.Only = chosen
-	again := traffic.Rows{
-		To: n, Of: traffic.UDPFlow, Only: func(f int) bool { return !chosen(f) },
+	again := numbered.Rows{
+		To: n, Of: numbered.UDPFlow, Only: func(f int) bool { return !chosen(f) },
 		At: func(int) int64 { return second(busyFor) },
 	}
 	feed(base, begun.Batches())
 	feed(base, again.Batches())
 	for _, part := range []struct {
 		t *table
-		r traffic.Rows
+		r numbered.Rows
 	}{{due, begun}, {due, again}, {fresh, idle}, {fresh, again}} {
 		if err := part.t.submit(part.r.Batches()); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/bench/traffic"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/analyst"
@@ -99,7 +100,7 @@ func (c *knowledgeCase) pass(on bool) (measure.Use, error) {
 			return err
 		}
 		done := make(chan struct{})
-		err := k.Flush(context.Background(), tracker.Entry{LogTime: traffic.Epoch}, tracker.FlushRequest{}, func(int) { close(done) })
+		err := k.Flush(context.Background(), tracker.Entry{LogTime: numbered.Epoch}, tracker.FlushRequest{}, func(int) { close(done) })
 		if err == nil {
 			<-done
 		}

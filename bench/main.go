@@ -17,12 +17,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/pprof"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
@@ -158,6 +160,7 @@ func (b *bench) run(only, sample, out string, args []string, markdown bool) (err
 		return err
 	}
 	defer os.RemoveAll(b.dir)
+	defer onInterrupt(func() { os.RemoveAll(b.dir) })()
 	if b.keep != "" {
 		if err := os.MkdirAll(b.keep, 0o755); err != nil {
 			return err
@@ -181,6 +184,27 @@ func (b *bench) run(only, sample, out string, args []string, markdown bool) (err
 		fmt.Printf("\n%s took %v\n", s.name, time.Since(start).Round(time.Second))
 	}
 	return b.write(out)
+}
+
+// onInterrupt ends this process with status 1 when it is asked to end, after f: captures
+// are gigabytes, often in memory. What was started ends with it. Call the result
+// when there is nothing to clear any more.
+func onInterrupt(f func()) (stop func()) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, os.Interrupt, syscall.SIGTERM)
+	ended := make(chan struct{})
+	go func() {
+		select {
+		case <-asked:
+			f()
+			os.Exit(1)
+		case <-ended:
+		}
+	}()
+	return func() {
+		signal.Stop(asked)
+		close(ended)
+	}
 }
 
 // write leaves the report in files.

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+
+	"github.com/whorl-net/whorl/bench/measure"
 )
 
 // weight is what a table full of connections weighs: see package bench/weigh,
@@ -21,7 +23,9 @@ func (t *trackerCases) memory(b *bench, sizes []int) error {
 		return fmt.Errorf("build weigh: %w\n%s", err, out)
 	}
 	weigh := func(table string, n int, kind string) (w weight, err error) {
-		out, err := exec.Command(program, table, strconv.Itoa(n), kind).Output()
+		cmd := exec.Command(program, table, strconv.Itoa(n), kind)
+		measure.Bind(cmd)
+		out, err := cmd.Output()
 		if err == nil {
 			err = json.Unmarshal(out, &w)
 		}

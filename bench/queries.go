@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/bench/traffic"
 	"github.com/whorl-net/whorl/client"
 	"github.com/whorl-net/whorl/flow"
@@ -268,7 +269,7 @@ func (q *queries) startLoad() (stop func() error) {
 func (q *queries) send(ctx context.Context, r *client.Reporter) error {
 	begin, sent := time.Now(), 0
 	if q.clock == 0 {
-		q.clock = traffic.Epoch + int64(time.Minute)
+		q.clock = numbered.Epoch + int64(time.Minute)
 	}
 	for i := 0; ctx.Err() == nil; i++ {
 		b := q.load[i%len(q.load)]

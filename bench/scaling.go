@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/bench/measure"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/bench/traffic"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/probe"
@@ -122,9 +123,9 @@ func applyRole(args []string) error {
 // uniform fills the table and then measures updates.
 func (a *applying) uniform(t *table) (measure.Use, error) {
 	const piece = 100_000
-	back := func(n int) flow.Tuple { return traffic.UDPFlow(n).Reverse() }
+	back := func(n int) flow.Tuple { return numbered.UDPFlow(n).Reverse() }
 	for from := 0; from < a.Connections; from += piece {
-		fill := traffic.Rows{From: from, To: min(from+piece, a.Connections), Of: traffic.UDPFlow}
+		fill := numbered.Rows{From: from, To: min(from+piece, a.Connections), Of: numbered.UDPFlow}
 		if err := t.submit(fill.Batches()); err != nil {
 			return measure.Use{}, err
 		}
@@ -136,7 +137,7 @@ func (a *applying) uniform(t *table) (measure.Use, error) {
 	if live := int(t.Count().Live); live != a.Connections {
 		return measure.Use{}, fmt.Errorf("%d connections, want %d", live, a.Connections)
 	}
-	batches := traffic.Updates(rand.New(rand.NewPCG(1, 2)), a.Packets, a.Connections, 1)
+	batches := numbered.Updates(rand.New(rand.NewPCG(1, 2)), a.Packets, a.Connections, 1)
 	return timed(func() error { return t.submit(batches) })
 }
 

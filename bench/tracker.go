@@ -10,7 +10,7 @@ import (
 
 	"github.com/whorl-net/whorl/bench/baseline"
 	"github.com/whorl-net/whorl/bench/measure"
-	"github.com/whorl-net/whorl/bench/traffic"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -38,7 +38,7 @@ func (b *bench) measureTracker() error {
 	t := &trackerCases{rand: rand.New(rand.NewPCG(1, 2)), rounds: b.rounds}
 	t.table = b.table("tracker", "The table beside the design it replaced", []measure.Column{
 		{Name: "ours", Spread: true}, {Name: "baseline", Spread: true}, {Name: "ratio", Spread: true, More: true},
-	}, fmt.Sprintf("CPU of the whole process; ratio: baseline / ours, both of the same round. Batches have %d rows; 16 shards; ours holds routing, queue and worker.", traffic.BatchRows),
+	}, fmt.Sprintf("CPU of the whole process; ratio: baseline / ours, both of the same round. Batches have %d rows; 16 shards; ours holds routing, queue and worker.", numbered.BatchRows),
 		"No collection is due while the baseline is measured, so its garbage is free here; a collection of it is a row of its own.")
 	const large = 5
 	var weighed []int
@@ -105,8 +105,8 @@ func (t *trackerCases) pairs(n int) (p *pairs, err error) {
 	if p.two, err = newTable(tracker.Config{MaxConnections: n + n/5, Shards: 2}); err != nil {
 		return nil, err
 	}
-	for _, of := range []func(int) flow.Tuple{traffic.UDPFlow, func(i int) flow.Tuple { return traffic.UDPFlow(i).Reverse() }} {
-		fill := traffic.Rows{To: n, Of: of}.Batches()
+	for _, of := range []func(int) flow.Tuple{numbered.UDPFlow, func(i int) flow.Tuple { return numbered.UDPFlow(i).Reverse() }} {
+		fill := numbered.Rows{To: n, Of: of}.Batches()
 		feed(p.base, fill)
 		if err := errors.Join(p.ours.submit(fill), p.two.submit(fill)); err != nil {
 			return nil, err
@@ -127,7 +127,7 @@ func (t *trackerCases) update(p *pairs, perFlow int) func() error {
 		two = "  with 2 shards, too"
 	}
 	return func() error {
-		batches := traffic.Updates(t.rand, p.flows, p.flows, perFlow)
+		batches := numbered.Updates(t.rand, p.flows, p.flows, perFlow)
 		few := batches[:max(len(batches)/4, 1)]
 		ours, err := timed(func() error { return p.ours.submit(batches) })
 		if err != nil {
@@ -135,9 +135,9 @@ func (t *trackerCases) update(p *pairs, perFlow int) func() error {
 		}
 		base := used(func() { feed(p.base, few) })
 		other, err := timed(func() error { return p.two.submit(batches) })
-		baseEach := float64(base.CPU) / float64(traffic.Packets(few))
-		t.add(name, float64(ours.CPU)/float64(traffic.Packets(batches)), baseEach, 1)
-		t.add(two, float64(other.CPU)/float64(traffic.Packets(batches)), baseEach, 1)
+		baseEach := float64(base.CPU) / float64(numbered.Packets(few))
+		t.add(name, float64(ours.CPU)/float64(numbered.Packets(batches)), baseEach, 1)
+		t.add(two, float64(other.CPU)/float64(numbered.Packets(batches)), baseEach, 1)
 		return err
 	}
 }
@@ -201,9 +201,9 @@ func (t *trackerCases) flood(capacity int) error {
 	next := 1 << 26
 	syns := func(n int) []*flow.Batch {
 		next += n
-		return traffic.Rows{
-			From: next - n, To: next, Of: traffic.TCPFlow, Flags: flow.SYN,
-			At: func(int) int64 { return traffic.Epoch + int64(time.Second) },
+		return numbered.Rows{
+			From: next - n, To: next, Of: numbered.TCPFlow, Flags: flow.SYN,
+			At: func(int) int64 { return numbered.Epoch + int64(time.Second) },
 		}.Batches()
 	}
 	full := syns(capacity - established)
@@ -220,7 +220,7 @@ func (t *trackerCases) flood(capacity int) error {
 			return err
 		}
 		baseUse := used(func() { feed(base, few) })
-		t.add(name, float64(use.CPU)/float64(traffic.Packets(batches)), float64(baseUse.CPU)/float64(traffic.Packets(few)), 1)
+		t.add(name, float64(use.CPU)/float64(numbered.Packets(batches)), float64(baseUse.CPU)/float64(numbered.Packets(few)), 1)
 		gone := "  established connections lost to it so far, of " + millions(established)
 		t.table.Add(gone, "ours", float64(lost.Load()))
 		t.table.Add(gone, "baseline", float64(baseLost.Load()))
@@ -237,11 +237,11 @@ func opened(n int) []*flow.Batch {
 	var all []*flow.Batch
 	for i := 0; i < n; {
 		b := new(flow.Batch)
-		for ; i < n && b.Rows()+3 <= traffic.BatchRows; i++ {
-			f := b.AddFlow(traffic.TCPFlow(i))
-			b.AddPacket(f, false, traffic.Epoch, 101, flow.SYN)
-			b.AddPacket(f, true, traffic.Epoch, 101, flow.SYN|flow.ACK)
-			b.AddPacket(f, false, traffic.Epoch, 101, flow.ACK)
+		for ; i < n && b.Rows()+3 <= numbered.BatchRows; i++ {
+			f := b.AddFlow(numbered.TCPFlow(i))
+			b.AddPacket(f, false, numbered.Epoch, 101, flow.SYN)
+			b.AddPacket(f, true, numbered.Epoch, 101, flow.SYN|flow.ACK)
+			b.AddPacket(f, false, numbered.Epoch, 101, flow.ACK)
 		}
 		all = append(all, b)
 	}
@@ -252,7 +252,7 @@ func opened(n int) []*flow.Batch {
 // left.
 func (t *table) tick(at int64) error {
 	b := new(flow.Batch)
-	b.AddPacket(b.AddFlow(traffic.TCPFlow(1<<30)), false, at, 100, flow.ACK)
+	b.AddPacket(b.AddFlow(numbered.TCPFlow(1<<30)), false, at, 100, flow.ACK)
 	done := make(chan struct{})
 	err := t.Submit(context.Background(), tracker.Entry{LogTime: at}, tracker.Origin{}, b, nil)
 	if err == nil {

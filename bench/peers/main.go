@@ -27,7 +27,7 @@ import (
 
 	"github.com/whorl-net/whorl/bench/baseline"
 	"github.com/whorl-net/whorl/bench/measure"
-	"github.com/whorl-net/whorl/bench/traffic"
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/tracker"
 )
@@ -64,8 +64,8 @@ func run(flows, rounds int, out string, markdown bool) error {
 	}, Notes: []string{"ratio: CPU of the row / that of whorl tracker in the same round."}}
 	report.Tables = append(report.Tables, t)
 
-	fill := traffic.Rows{To: flows, Of: traffic.UDPFlow}.Batches()
-	back := traffic.Rows{To: flows, Of: func(n int) flow.Tuple { return traffic.UDPFlow(n).Reverse() }}.Batches()
+	fill := numbered.Rows{To: flows, Of: numbered.UDPFlow}.Batches()
+	back := numbered.Rows{To: flows, Of: func(n int) flow.Tuple { return numbered.UDPFlow(n).Reverse() }}.Batches()
 	var all []peer
 	for _, build := range []func(room int) (peer, error){
 		whorl, freeLRU, golangLRU, otterCache, goMap, original,
@@ -85,7 +85,7 @@ func run(flows, rounds int, out string, markdown bool) error {
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range rounds {
-		batches := traffic.Updates(r, flows/2, flows, 1)
+		batches := numbered.Updates(r, flows/2, flows, 1)
 		var ours float64
 		for i, p := range all {
 			runtime.GC()
@@ -93,7 +93,7 @@ func run(flows, rounds int, out string, markdown bool) error {
 			if err := p.count(batches); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
-			cpu := float64(stop().CPU) / float64(traffic.Packets(batches))
+			cpu := float64(stop().CPU) / float64(numbered.Packets(batches))
 			if i == 0 {
 				ours = cpu
 			}
@@ -127,12 +127,12 @@ func whorl(room int) (peer, error) {
 	go t.Run(context.Background()) // to the end of the program
 	return peer{"whorl tracker", func(batches []*flow.Batch) error {
 		for _, b := range batches {
-			if err := t.Submit(context.Background(), tracker.Entry{LogTime: traffic.Epoch}, tracker.Origin{}, b, nil); err != nil {
+			if err := t.Submit(context.Background(), tracker.Entry{LogTime: numbered.Epoch}, tracker.Origin{}, b, nil); err != nil {
 				return err
 			}
 		}
 		done := make(chan struct{})
-		err := t.Flush(context.Background(), tracker.Entry{LogTime: traffic.Epoch}, tracker.FlushRequest{Network: "nobody"}, func(int) { close(done) })
+		err := t.Flush(context.Background(), tracker.Entry{LogTime: numbered.Epoch}, tracker.FlushRequest{Network: "nobody"}, func(int) { close(done) })
 		<-done
 		return err
 	}}, nil

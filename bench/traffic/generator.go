@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 
+	"github.com/whorl-net/whorl/bench/numbered"
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/probe/capture"
 )
@@ -70,7 +71,7 @@ func New(cfg Config, s *Sample) (*Generator, error) {
 	}
 	g := &Generator{
 		cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0x77686f726c)),
-		now: Epoch, gap: uint64(cfg.Span) / uint64(cfg.Packets),
+		now: numbered.Epoch, gap: uint64(cfg.Span) / uint64(cfg.Packets),
 	}
 	for i := range g.noise {
 		g.noise[i] = byte(g.rand.Uint32())

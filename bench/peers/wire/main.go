@@ -122,6 +122,7 @@ func (s *shape) measure(table *measure.Table, batches []*flow.Batch, records int
 	}
 	cmd := exec.Command(self, "-role", s.name)
 	cmd.Stderr = os.Stderr
+	measure.Bind(cmd)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package traffic
+package numbered
 
 import (
 	"math/rand/v2"
@@ -66,8 +66,8 @@ func (r Rows) Batches() (all []*flow.Batch) {
 }
 
 // Updates returns batches of about n packets on UDP flows 0 to flows - 1, chosen
-// at random; perFlow packets of a batch belong to one flow, half of them from
-// each side. They are a second after Epoch.
+// at random; about perFlow packets of a batch belong to one flow. Rows come from
+// the source and from the destination in turn. They are a second after Epoch.
 func Updates(r *rand.Rand, n, flows, perFlow int) (all []*flow.Batch) {
 	for ; n > 0; n -= BatchRows {
 		b := new(flow.Batch)
