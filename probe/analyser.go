@@ -18,7 +18,7 @@ const chunkPackets = 256
 // what the memory has to bring for each then comes at the same time.
 type analyser struct {
 	decoder *decode.Decoder
-	engine  *handshake.Engine
+	engine  *handshake.Engine // nil when no fingerprints are wanted
 	onPanic func(in *capture.Packet, cause any, stack []byte)
 
 	block  block
@@ -54,15 +54,12 @@ const (
 	doingAnalyse       // the same
 )
 
-// newAnalyser returns one that has the given share of cfg's limits.
-func newAnalyser(cfg *Config, share, maxValueBytes int) analyser {
-	return analyser{
-		decoder: decode.New(decode.Config{Outer: cfg.Outer}),
-		engine:  newEngine(cfg, share, maxValueBytes),
-		onPanic: cfg.OnPanic,
-	}
+// newAnalyser returns one that finds fingerprints with engine, or only decodes.
+func newAnalyser(cfg *Config, engine *handshake.Engine) analyser {
+	return analyser{decoder: decode.New(decode.Config{Outer: cfg.Outer}), engine: engine, onPanic: cfg.OnPanic}
 }
 
+// newEngine returns one that has the given share of cfg's limits.
 func newEngine(cfg *Config, share, maxValueBytes int) *handshake.Engine {
 	h := handshake.Config{
 		Types: cfg.Types, MaxFlows: cfg.MaxFlows, MaxBytes: cfg.MaxBytes, SSHWindow: cfg.SSHWindow,
@@ -114,18 +111,22 @@ func (a *analyser) lookAhead() {
 		if a.decoder.Decode(&b.in[i], &b.packets[i]) != decode.Tracked {
 			continue
 		}
-		a.engine.Find(&b.packets[i], &b.ahead[i])
+		if a.engine != nil {
+			a.engine.Find(&b.packets[i], &b.ahead[i])
+		}
 		b.tracked[i] = true
 		if a.decoder.Lends() {
 			break
 		}
 	}
 	a.doing = doingElse
-	a.engine.Touch(b.ahead[from:b.decoded])
+	if a.engine != nil {
+		a.engine.Touch(b.ahead[from:b.decoded])
+	}
 }
 
 // take counts and fingerprints the next packet. It reports whether that belongs
-// to a connection; a.packet and a.result then say more.
+// to a connection; a.packet then says more, and a.result when there is an engine.
 func (a *analyser) take() (tracked bool) {
 	b := &a.block
 	if b.next == b.decoded {
@@ -143,9 +144,11 @@ func (a *analyser) take() (tracked bool) {
 		return false
 	}
 	a.packet = &b.packets[i]
-	a.doing = doingAnalyse
-	a.engine.Take(a.packet, &b.ahead[i], &a.result)
-	a.doing = doingElse
+	if a.engine != nil {
+		a.doing = doingAnalyse
+		a.engine.Take(a.packet, &b.ahead[i], &a.result)
+		a.doing = doingElse
+	}
 	return true
 }
 
@@ -175,8 +178,11 @@ func (a *analyser) recovered(cause any) error {
 // counts returns what was counted so far.
 func (a *analyser) counts() Totals {
 	t := a.totals
-	t.Decode, t.Handshake = a.decoder.Stats(), a.engine.Stats()
-	t.Connections, t.Fingerprints = t.Handshake.Opened, t.Handshake.Events
+	t.Decode = a.decoder.Stats()
+	if a.engine != nil {
+		t.Handshake = a.engine.Stats()
+		t.Connections, t.Fingerprints = t.Handshake.Opened, t.Handshake.Events
+	}
 	t.Untracked = t.Decode.Untracked()
 	t.Undecodable = t.Decode.Undecodable() + t.Decode.FragmentsIncomplete + t.Panics
 	t.Panics += t.Decode.Verdicts[decode.Fault]

@@ -23,11 +23,13 @@ const (
 )
 
 // A batcher fills one flow.Batch. The flow of a packet knows its index in the
-// batch by its handshake.Mark, so no flow is looked up a second time.
+// batch by its handshake.Mark, so no flow is looked up a second time. Without
+// handshakes it is looked up in an index of the batch.
 type batcher struct {
 	batch    flow.Batch
-	number   uint32 // of the batch, in marks; from 1
-	bytes    int    // estimate of the encoded size
+	number   uint32     // of the batch, in marks; from 1
+	index    *flowIndex // nil with marks
+	bytes    int        // estimate of the encoded size
 	lastTime int64
 
 	window int64      // for runs, in nanoseconds; 0 means none
@@ -49,6 +51,9 @@ func (b *batcher) next() {
 	b.bytes = fixedBytes
 	b.lastTime = 0
 	b.open = b.open[:0]
+	if b.index != nil {
+		b.index.reset()
+	}
 }
 
 // flow returns the index of p's flow in the batch, and whether the flow's Dst
@@ -80,11 +85,25 @@ func (b *batcher) addFlow(t flow.Tuple) uint32 {
 // its own. It returns the flow's index and 1 + the row of p itself.
 func (b *batcher) packet(p *decode.Packet, r *handshake.Result) (index, row uint32) {
 	index, fromDst := b.flow(p, r)
+	return index, b.rows(p, index, fromDst)
+}
+
+// count is packet where nothing is known of flows but what is in the batch.
+func (b *batcher) count(p *decode.Packet) {
+	index, fromDst, known := b.index.find(&p.Tuple, b.batch.Flows)
+	if !known {
+		b.addFlow(p.Tuple)
+	}
+	b.rows(p, index, fromDst)
+}
+
+// rows adds the rows of p, and returns 1 + that of p itself.
+func (b *batcher) rows(p *decode.Packet, index uint32, fromDst bool) uint32 {
 	for i := range p.Held {
 		h := &p.Held[i]
 		b.row(index, fromDst, h.Time, h.WireLength, 0)
 	}
-	return index, 1 + b.row(index, fromDst, p.Time, p.WireLength, p.TCPFlags)
+	return 1 + b.row(index, fromDst, p.Time, p.WireLength, p.TCPFlags)
 }
 
 // row adds a packet and returns its row.

@@ -95,7 +95,7 @@ func TestBlocksChangeNothing(t *testing.T) {
 }
 
 // A packet in the middle of a block that hits a bug of ours takes none of its
-// neighbours with it. Here it is taken when there is no engine, which the event
+// neighbours with it. Here it is taken when the engine is none, which the event
 // of the packet before has seen to.
 func TestPanicWithinBlock(t *testing.T) {
 	packets := traffic(1000, 10)
@@ -105,7 +105,7 @@ func TestPanicWithinBlock(t *testing.T) {
 	cfg := Config{
 		OnEvent: func(*handshake.Event) error {
 			due++
-			w.engine = nil
+			w.engine = new(handshake.Engine)
 			return nil
 		},
 		OnPanic: func(in *capture.Packet, cause any, stack []byte) {

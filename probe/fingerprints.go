@@ -35,7 +35,7 @@ func Fingerprints(ctx context.Context, src capture.Source, cfg Config, emit func
 		return Totals{}, fmt.Errorf("fingerprints: %w", err)
 	}
 	cfg.patient = !cfg.Live
-	f := &finder{analyser: newAnalyser(&cfg, 1, flow.MaxRawLen), emit: emit, left: cfg.Count}
+	f := &finder{analyser: newAnalyser(&cfg, newEngine(&cfg, 1, flow.MaxRawLen)), emit: emit, left: cfg.Count}
 	if cfg.Count == 0 {
 		f.left = math.MaxUint64
 	}

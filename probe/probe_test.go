@@ -407,9 +407,9 @@ func TestPanicIsCounted(t *testing.T) {
 	}
 	w = p.workers[0]
 	engine = w.engine
-	w.sources[0].(*brittle).before = func(i int) { // there is no engine for each tenth packet
+	w.sources[0].(*brittle).before = func(i int) { // the engine is none for each tenth packet
 		if i%10 == 9 {
-			w.engine = nil
+			w.engine = new(handshake.Engine)
 		}
 	}
 	if err := p.Run(t.Context()); err != nil {
@@ -599,9 +599,17 @@ func checkConnections(t *testing.T, name string, got map[flow.Key]count) {
 	}
 }
 
-// An established connection costs no allocation from capture to batch.
+// An established connection costs no allocation from capture to batch, with and
+// without fingerprints.
 func TestPipelineDoesNotAllocate(t *testing.T) {
-	p, err := New(Config{}, discard{})
+	for _, types := range []ja4.TypeSet{ja4.AllTypes, ja4.NoTypes} {
+		pipelineDoesNotAllocate(t, Config{Types: types})
+	}
+}
+
+func pipelineDoesNotAllocate(t *testing.T, cfg Config) {
+	t.Helper()
+	p, err := New(cfg, discard{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -623,7 +631,7 @@ func TestPipelineDoesNotAllocate(t *testing.T) {
 	}
 	feed()
 	if n := testing.AllocsPerRun(10, feed); n > 5 { // of the requests, which are all old
-		t.Errorf("%v allocations for %d packets, want next to none", n, len(packets))
+		t.Errorf("%v: %v allocations for %d packets, want next to none", cfg.Types, n, len(packets))
 	}
 }
 

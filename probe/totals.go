@@ -11,7 +11,8 @@ import (
 type Totals struct {
 	// Packets and Bytes (on the wire) count everything read.
 	Packets, Bytes uint64
-	// Connections counts connections as they were first seen.
+	// Connections counts connections as they were first seen; 0 when no
+	// fingerprints are wanted, since then no connection is kept.
 	Connections uint64
 	// Fingerprints counts events, equal ones included.
 	Fingerprints uint64

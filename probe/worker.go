@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/whorl-net/whorl/flow"
+	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/handshake"
 )
@@ -50,10 +51,15 @@ type worker struct {
 func newWorker(p *Probe, sources []capture.Source, share int) *worker {
 	w := &worker{
 		probe: p, sources: sources,
-		analyser: newAnalyser(&p.cfg, share, flow.MaxValueLen),
-		batcher:  batcher{window: int64(p.cfg.Coalesce)},
-		pace:     pace{speed: p.cfg.Speed, retime: p.cfg.Retime},
-		newest:   math.MinInt64,
+		batcher: batcher{window: int64(p.cfg.Coalesce)},
+		pace:    pace{speed: p.cfg.Speed, retime: p.cfg.Retime},
+		newest:  math.MinInt64,
+	}
+	if p.cfg.Types == ja4.NoTypes {
+		w.analyser = newAnalyser(&p.cfg, nil)
+		w.batcher.index = newFlowIndex()
+	} else {
+		w.analyser = newAnalyser(&p.cfg, newEngine(&p.cfg, share, flow.MaxValueLen))
 	}
 	w.batcher.next()
 	return w
@@ -205,6 +211,13 @@ func (w *worker) one(ctx context.Context) error {
 		return nil
 	}
 	w.newest = max(w.newest, w.packet.Time)
+	if w.engine == nil {
+		w.batcher.count(w.packet)
+		if w.batcher.full() {
+			return w.cut(ctx)
+		}
+		return nil
+	}
 	if err := w.ended(ctx); err != nil {
 		return err
 	}
@@ -253,6 +266,9 @@ func (w *worker) ended(ctx context.Context) error {
 
 // pass lets time pass without a packet, for what ends by itself.
 func (w *worker) pass(ctx context.Context, now int64) error {
+	if w.engine == nil {
+		return nil
+	}
 	w.engine.Idle(now, &w.result)
 	return w.ended(ctx)
 }
@@ -312,6 +328,9 @@ func (w *worker) finish(ctx context.Context) error {
 	w.decoder.Flush()
 	if w.broken {
 		return nil
+	}
+	if w.engine == nil {
+		return w.cut(ctx)
 	}
 	var err error
 	w.engine.Finish(func(e handshake.EndEvent) {
