@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/ja4plus"
@@ -13,6 +14,10 @@ type quicFlow struct {
 	latency   ja4plus.QUICLatency
 	datagrams uint16
 	id        uint32      // idOf the datagram that began it
+	newest    [2]uint32   // by side: idOf the last datagram that had one
+	newestAt  [2]int64    // when the first such was captured
+	random    uint64      // the beginning of the client's, 0 before its hello
+	anew      bool        // the datagram in work completed the hello of another connection
 	early     []byte      // a datagram that waits for the client's first
 	earlySide uint8       // who sent it
 	done      bool        // hellos and distances are
@@ -178,6 +183,9 @@ func (g *Engine) quicDatagram(e *entry, q *quicFlow, b []byte) bool {
 
 // quicHandshake reports whether nothing more is wanted of what is in clear.
 func (g *Engine) quicHandshake(e *entry, q *quicFlow, b []byte) bool {
+	if id := idOf(b); b[0]&0x80 != 0 && id != 0 && id != q.newest[g.side] {
+		q.newest[g.side], q.newestAt[g.side] = id, g.p.Time
+	}
 	packets, status := q.flow.Datagram(g.side, b, g.onQUIC)
 	if status == ja4.StatusInvalid {
 		q.opened = nil
@@ -195,6 +203,9 @@ func (g *Engine) quicHandshake(e *entry, q *quicFlow, b []byte) bool {
 		// The answer may have been captured before the question.
 		q.early, q.earlySide = bytes.Clone(b), g.side
 	}
+	if q.anew {
+		q.begin(client, g.p.TTL)
+	}
 	if g.want.latency {
 		for i := range packets.Len() {
 			g.distances(q.latency.Packet(g.side == e.clientSide(), packets.At(i), g.p.Time, g.p.TTL))
@@ -210,9 +221,27 @@ func (g *Engine) quicHandshake(e *entry, q *quicFlow, b []byte) bool {
 	return status == ja4.StatusDone && (!g.want.latency || q.latency.Done())
 }
 
+// helloRandomAt is where the random of a client's hello begins. It is the same
+// in the hellos of one connection, also behind a Retry and a retry request.
+const helloRandomAt = 2
+
+// begin forgets what was measured of a connection that was not finished when
+// the client, whose packets have that TTL, began another between the same ports.
+func (q *quicFlow) begin(client, ttl uint8) {
+	q.anew, q.datagrams, q.id = false, 0, q.newest[client]
+	q.latency = ja4plus.QUICLatency{}
+	q.latency.Packet(true, ja4.PacketInitial, q.newestAt[client], ttl)
+}
+
 // quicMessage takes a hello of the packet in work. side may be the other one:
 // a server's hello can wait for the keys that the client's first packet gives.
 func (g *Engine) quicMessage(side uint8, m ja4.Message) {
+	if m.Type == ja4.MessageClientHello && len(m.Body) >= helloRandomAt+8 {
+		q := g.c.quic
+		random := max(binary.BigEndian.Uint64(m.Body[helloRandomAt:]), 1)
+		q.anew = q.random != 0 && q.random != random
+		q.random = random
+	}
 	packetSide := g.side
 	g.side = side
 	g.message(m)

@@ -233,6 +233,49 @@ func TestQUICAgain(t *testing.T) {
 	checkEngine(t, g)
 }
 
+// A QUIC connection that begins between the same ports before the last one was
+// finished has distances of its own, from its first datagram on, however many its
+// hello takes. What is sent again of it when it is done begins none.
+func TestQUICAgainUnfinished(t *testing.T) {
+	ch, sh := hellos()
+	ch = bytes.Clone(ch)
+	for _, first := range []struct {
+		what   string
+		events string
+		add    func(c *conversation)
+	}{
+		{"a hello", "ja4", func(*conversation) {}},
+		{"both hellos", "ja4 ja4s ja4ls", func(c *conversation) { c.datagram(server, quicInitial(server, sh)) }},
+		{"both hellos and the server's handshake", "ja4 ja4s ja4ls", func(c *conversation) {
+			c.datagram(server, quicInitial(server, sh)).datagram(server, quicHandshake(server))
+		}},
+	} {
+		c := newConversation().datagram(client, quicInitial(client, ch))
+		first.add(c)
+		c.now += 60_000_000_000
+		withDCID(7, func() *conversation {
+			ch := bytes.Clone(ch)
+			ch[6]++ // another random
+			half := len(ch) / 2
+			return c.datagram(client, quicInitialAt(client, 0, ch[:half])).datagram(client, quicInitialAt(client, half, ch[half:])).
+				datagram(server, quicInitial(server, sh)).datagram(server, quicHandshake(server)).datagram(client, quicHandshake(client)).
+				datagram(client, quicInitial(client, ch))
+		})
+		events, _, g := run(Config{}, c.packets)
+		if got, want := kinds(events), first.events+" ja4 ja4s ja4ls ja4l"; got != want {
+			t.Errorf("behind %s: events %s, want %s", first.what, got, want)
+			continue
+		}
+		// Datagrams come each millisecond; distances are half the time.
+		if n := len(events); events[n-2].Value != "1000_61" || events[n-1].Value != "500_60" {
+			t.Errorf("behind %s: distances %s and %s, want 1000_61 and 500_60", first.what, events[n-2].Value, events[n-1].Value)
+		}
+		if g.used != 0 {
+			t.Errorf("behind %s: %d bytes held when all is said", first.what, g.used)
+		}
+	}
+}
+
 // DTLS associations that follow each other between the same ports, too.
 func TestDTLSAgain(t *testing.T) {
 	ch, sh := hellos()
