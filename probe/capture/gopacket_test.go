@@ -77,7 +77,7 @@ func TestGopacketIsNotBelieved(t *testing.T) {
 	g := &capture.Gopacket{LinkType: capture.SLL2, Idle: func(err error) bool { return err == quiet }, Packets: &row{
 		{data: make([]byte, 10), info: gopacket.CaptureInfo{Length: -1, Timestamp: at(9999)}},
 		{err: quiet},
-		{data: make([]byte, 10), info: gopacket.CaptureInfo{Length: math.MaxInt64}},
+		{data: make([]byte, 10), info: gopacket.CaptureInfo{Length: math.MaxInt}},
 		{err: broken},
 	}}
 	var p capture.Packet
@@ -87,7 +87,7 @@ func TestGopacketIsNotBelieved(t *testing.T) {
 	if err := g.Next(&p); err != capture.ErrIdle {
 		t.Errorf("%v, want ErrIdle", err)
 	}
-	if err := g.Next(&p); err != nil || p.WireLength != math.MaxUint32 || p.Time != math.MinInt64 {
+	if err := g.Next(&p); err != nil || p.WireLength != uint32(min(uint64(math.MaxInt), math.MaxUint32)) || p.Time != math.MinInt64 {
 		t.Errorf("%+v, %v", p, err)
 	}
 	for range 2 {

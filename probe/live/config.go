@@ -49,8 +49,8 @@ func (c *Config) blocks() (uint32, error) {
 	if n == 0 {
 		n = defaultRingBytes
 	}
-	if n < 0 || n > maxRingBytes {
-		return 0, fmt.Errorf("ring of %d bytes: want 1 to %d", n, maxRingBytes)
+	if n < 0 || int64(n) > maxRingBytes {
+		return 0, fmt.Errorf("ring of %d bytes: want 1 to %d", n, int64(maxRingBytes))
 	}
 	// Two blocks at least: one is filled while the other is read.
 	return max(2, uint32((n+blockBytes-1)/blockBytes)), nil
