@@ -108,6 +108,10 @@ func (a *analyser) lookAhead() {
 		i := b.decoded
 		b.decoded++ // first: what panics is not tried again
 		b.tracked[i] = false
+		if in := &b.in[i]; in.WireLength > capture.MaxWire {
+			in.WireLength = uint32(len(in.Data))
+			a.totals.LengthsRefused++
+		}
 		if a.decoder.Decode(&b.in[i], &b.packets[i]) != decode.Tracked {
 			continue
 		}

@@ -27,6 +27,9 @@ type Totals struct {
 	// TimesClamped counts packets captured before 1970 or beyond flow.MaxTime:
 	// they count as captured then, since a batch holds no other times.
 	TimesClamped uint64
+	// LengthsRefused counts packets said to have been longer on the wire than
+	// capture.MaxWire: they count as long as what was captured of them.
+	LengthsRefused uint64
 	// Panics counts packets that hit a bug of ours; they are in Undecodable.
 	Panics uint64
 	// Reported and ReportedBytes count the packets in rows of batches,
@@ -47,6 +50,7 @@ func (t *Totals) add(o Totals) {
 	t.Untracked += o.Untracked
 	t.Cut += o.Cut
 	t.TimesClamped += o.TimesClamped
+	t.LengthsRefused += o.LengthsRefused
 	t.Panics += o.Panics
 	t.Reported += o.Reported
 	t.ReportedBytes += o.ReportedBytes

@@ -63,6 +63,10 @@ func (l LinkType) Label() string {
 	return number + " (" + name + ")"
 }
 
+// MaxWire is more bytes than any packet has on a wire; segmentation offload makes
+// them of up to 512 KiB. A length beyond it, of a damaged file say, is no length.
+const MaxWire = 1 << 20
+
 // Packet is one captured packet, lent by a Source.
 type Packet struct {
 	// Data are the captured bytes from the link header on. They belong to the
@@ -70,7 +74,8 @@ type Packet struct {
 	Data []byte
 	// Time is the capture time in nanoseconds since the Unix epoch, UTC.
 	Time int64
-	// WireLength is the length in bytes on the wire; at least len(Data).
+	// WireLength is the length in bytes on the wire; at least len(Data). A source
+	// hands on what it was told, also beyond MaxWire.
 	WireLength uint32
 	LinkType   LinkType
 	// VLAN is 1 + the VLAN tag control information that the kernel removed

@@ -60,9 +60,8 @@ const (
 	// maxHeaders bounds all headers of a packet together, tags and labels
 	// included.
 	maxHeaders = 48
-	// maxFrame bounds the length of a packet on the wire; segmentation offload
-	// makes them of up to 512 KiB.
-	maxFrame = 1 << 20
+	// maxFrame bounds the length of a packet on the wire.
+	maxFrame = capture.MaxWire
 	// maxFaults bounds the packets kept for Offenders.
 	maxFaults = 16
 )
