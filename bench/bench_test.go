@@ -70,6 +70,7 @@ func filled(t *testing.T, b *bench, tables ...string) {
 // Every stage runs, and each handles all packets of the capture.
 func TestStagesRun(t *testing.T) {
 	b := small(t)
+	b.packets, b.rounds = 10_000, 1
 	if err := b.measureStages(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +80,7 @@ func TestStagesRun(t *testing.T) {
 // Every case of the tracker runs, and finds in both tables what it expects.
 func TestTrackerCasesRun(t *testing.T) {
 	b := small(t)
+	b.packets = 10_000
 	if err := b.measureTracker(); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +99,7 @@ func TestFeedRuns(t *testing.T) {
 // Cores, shards and sizes: every case runs, in a process of its own.
 func TestScalingRuns(t *testing.T) {
 	b := small(t)
-	b.rounds = 1
+	b.packets, b.rounds = 4000, 1
 	if err := b.measureScaling(); err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ trap 'if [ -n "$pid" ]; then kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev
 start() {
   "$whorl" collector --listen "$1" --admin-listen "$2" --durability memory 2>"$log" &
   pid=$!
-  for _ in $(seq 200); do
+  for _ in $(seq 1000); do
     if grep -q 'collector on' "$log"; then return 0; fi
     kill -0 "$pid" 2>/dev/null || break
     sleep 0.05

@@ -75,13 +75,19 @@ func TestLiveTrafficReachesTheFeed(t *testing.T) {
 		return in(a, exec.Command("curl", "-s", "-o", os.DevNull, "http://192.0.2.2:8080/")).Run() == nil
 	})
 
-	watch := in(a, whorl(t, "watch", "-o", "jsonl", "--collector", "127.0.0.1:4750", "proto:tcp port:8080 ja4h:*"))
+	ask := func(args ...string) string {
+		said, _ := in(a, whorl(t, append(args, "--collector", "127.0.0.1:4750")...)).Output() // nothing, as long as it fails
+		return string(said)
+	}
+	waitFor(t, "the end of what was asked before", &log, func() bool { return ask("count", "-o", "compact", "port:8080") == "0\n" })
+
+	watch := in(a, whorl(t, "watch", "--subscriber", "here", "-o", "jsonl", "--collector", "127.0.0.1:4750", "proto:tcp port:8080 ja4h:*"))
 	out, err := watch.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	background(watch)
-	time.Sleep(500 * time.Millisecond) // the subscription has no sign of its own from outside
+	waitFor(t, "the subscription", &log, func() bool { return strings.Contains(ask("status", "--fields", "subscribers"), "here") })
 	lines := make(chan string, 16)
 	go func() {
 		defer close(lines)
@@ -126,10 +132,10 @@ func TestLiveTrafficReachesTheFeed(t *testing.T) {
 
 func waitFor(t *testing.T, what string, log *lockedBuffer, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if done() {
 			return
 		}
 	}
-	t.Fatalf("%s did not come up in 15 s:\n%s", what, log.String())
+	t.Fatalf("%s did not come up in a minute:\n%s", what, log.String())
 }

@@ -519,25 +519,27 @@ func TestReaderCatchesUp(t *testing.T) {
 
 // What waits to be read is bounded in memory, as what is on the disk is.
 func TestMemoryIsBounded(t *testing.T) {
-	l, err := log.Open(t.Context(), &jettest.Memory{}, log.Config{MemoryBytes: 4096, GroupEvery: time.Nanosecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	n := 0
-	for ; err == nil; n++ {
-		_, err = l.Submit(ctx, nil, record(n))
-	}
-	if !errors.Is(err, context.DeadlineExceeded) || n < 10 || n > 4096/256 {
-		t.Fatalf("%d records were taken: %v", n, err)
-	}
-	if _, err := l.Submit(t.Context(), nil, log.Record{Kind: log.KindBatch, Data: bytes.Repeat([]byte{1}, 5000)}); !errors.Is(err, log.ErrTooLarge) {
-		t.Errorf("got %v, want ErrTooLarge", err)
-	}
-	readAll(t, l, 0)
-	if _, err := l.Append(t.Context(), record(n)); err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l, err := log.Open(t.Context(), &jettest.Memory{}, log.Config{MemoryBytes: 4096, GroupEvery: time.Nanosecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n := 0
+		for ; err == nil && n <= 4096/256; n++ {
+			_, err = l.Submit(ctx, nil, record(n))
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || n < 10 || n > 4096/256 {
+			t.Fatalf("%d records were taken: %v", n, err)
+		}
+		if _, err := l.Submit(t.Context(), nil, log.Record{Kind: log.KindBatch, Data: bytes.Repeat([]byte{1}, 5000)}); !errors.Is(err, log.ErrTooLarge) {
+			t.Errorf("got %v, want ErrTooLarge", err)
+		}
+		readAll(t, l, 0)
+		if _, err := l.Append(t.Context(), record(n)); err != nil {
+			t.Error(err)
+		}
+	})
 }
