@@ -65,12 +65,12 @@ func (b *batcher) flow(p *decode.Packet, r *handshake.Result) (index uint32, fro
 			t, srcSide = t.Reverse(), 1-srcSide
 		}
 		r.Mark.Batch = b.number
-		r.Mark.Index = b.addFlow(t)<<1 | uint32(srcSide)
+		r.Mark.Index = b.addFlow(&t)<<1 | uint32(srcSide)
 	}
 	return r.Mark.Index >> 1, uint32(r.Side) != r.Mark.Index&1
 }
 
-func (b *batcher) addFlow(t flow.Tuple) uint32 {
+func (b *batcher) addFlow(t *flow.Tuple) uint32 {
 	b.bytes += 13
 	if !t.Src.Is4() || !t.Dst.Is4() {
 		b.bytes += 24
@@ -78,7 +78,7 @@ func (b *batcher) addFlow(t flow.Tuple) uint32 {
 	if b.window > 0 {
 		b.open = append(b.open, [2]int32{})
 	}
-	return b.batch.AddFlow(t)
+	return b.batch.AddFlow(*t)
 }
 
 // packet adds the rows of p: one for each fragment that it brings along, then
@@ -92,7 +92,7 @@ func (b *batcher) packet(p *decode.Packet, r *handshake.Result) (index, row uint
 func (b *batcher) count(p *decode.Packet) {
 	index, fromDst, known := b.index.find(&p.Tuple, b.batch.Flows)
 	if !known {
-		b.addFlow(p.Tuple)
+		b.addFlow(&p.Tuple)
 	}
 	b.rows(p, index, fromDst)
 }
@@ -175,7 +175,7 @@ func (b *batcher) event(index, row uint32, e *handshake.Event) {
 func (b *batcher) endEvent(e *handshake.EndEvent) (placed bool) {
 	index, row := e.Mark.Index>>1, uint32(0)
 	if e.Mark.Batch != b.number {
-		index = b.addFlow(e.Tuple)
+		index = b.addFlow(&e.Tuple)
 	} else {
 		row = b.lastRow(index)
 	}

@@ -47,36 +47,40 @@ func newFlowIndex() *flowIndex {
 // reset forgets all flows.
 func (x *flowIndex) reset() { clear(x.slots[:]) }
 
-// ends are the words of a tuple.
-type ends struct {
-	srcHi, srcLo, dstHi, dstLo uint64
-	srcPort, dstPort           uint16
-}
-
-func endsOf(t *flow.Tuple) ends {
-	return ends{
-		srcHi: binary.LittleEndian.Uint64(t.Src[:8]), srcLo: binary.LittleEndian.Uint64(t.Src[8:]),
-		dstHi: binary.LittleEndian.Uint64(t.Dst[:8]), dstLo: binary.LittleEndian.Uint64(t.Dst[8:]),
-		srcPort: t.SrcPort, dstPort: t.DstPort,
-	}
+// words returns the addresses of t.
+func words(t *flow.Tuple) (srcHi, srcLo, dstHi, dstLo uint64) {
+	return binary.LittleEndian.Uint64(t.Src[:8]), binary.LittleEndian.Uint64(t.Src[8:]),
+		binary.LittleEndian.Uint64(t.Dst[:8]), binary.LittleEndian.Uint64(t.Dst[8:])
 }
 
 // hash is the same for both directions. Beside that, tuples with other addresses
 // or ports collide by chance alone, but for pairs whose ports are exchanged.
-func (x *flowIndex) hash(e *ends, protocol flow.Protocol) uint64 {
-	h1, l1 := bits.Mul64(e.srcHi^x.seed[0], e.srcLo^x.seed[1])
-	h2, l2 := bits.Mul64(e.dstHi^x.seed[0], e.dstLo^x.seed[1])
-	ports := uint64(min(e.srcPort, e.dstPort))<<16 | uint64(max(e.srcPort, e.dstPort))
-	h3, l3 := bits.Mul64((h1^l1)+(h2^l2)^x.seed[2], ports<<8^uint64(protocol)^x.seed[3])
+func (x *flowIndex) hash(t *flow.Tuple) uint64 {
+	srcHi, srcLo, dstHi, dstLo := words(t)
+	h1, l1 := bits.Mul64(srcHi^x.seed[0], srcLo^x.seed[1])
+	h2, l2 := bits.Mul64(dstHi^x.seed[0], dstLo^x.seed[1])
+	ports := uint64(min(t.SrcPort, t.DstPort))<<16 | uint64(max(t.SrcPort, t.DstPort))
+	h3, l3 := bits.Mul64((h1^l1)+(h2^l2)^x.seed[2], ports<<8^uint64(t.Protocol)^x.seed[3])
 	return h3 ^ l3
+}
+
+// compare reports whether a and b are of one flow, and whether they go opposite
+// ways. Which way packets go is anybody's guess, so it is no branch.
+func compare(a, b *flow.Tuple) (reversed, same bool) {
+	aSrcHi, aSrcLo, aDstHi, aDstLo := words(a)
+	bSrcHi, bSrcLo, bDstHi, bDstLo := words(b)
+	ahead := (aSrcHi ^ bSrcHi) | (aSrcLo ^ bSrcLo) | (aDstHi ^ bDstHi) | (aDstLo ^ bDstLo) |
+		uint64(a.SrcPort^b.SrcPort) | uint64(a.DstPort^b.DstPort)
+	back := (aSrcHi ^ bDstHi) | (aSrcLo ^ bDstLo) | (aDstHi ^ bSrcHi) | (aDstLo ^ bSrcLo) |
+		uint64(a.SrcPort^b.DstPort) | uint64(a.DstPort^b.SrcPort)
+	return ahead != 0, min(ahead, back)|uint64(a.Protocol^b.Protocol) == 0
 }
 
 // find returns the index of the flow of t among flows, and whether t goes the
 // other way than it. When there is none it returns the index that the flow gets
 // when it is put behind flows, and takes it for put there.
 func (x *flowIndex) find(t *flow.Tuple, flows []flow.Tuple) (index uint32, reversed, known bool) {
-	e := endsOf(t)
-	h := x.hash(&e, t.Protocol)
+	h := x.hash(t)
 	tag := uint32(h>>32) << 16
 	for i := uint32(h); ; i++ {
 		slot := &x.slots[i&(indexSlots-1)]
@@ -89,16 +93,8 @@ func (x *flowIndex) find(t *flow.Tuple, flows []flow.Tuple) (index uint32, rever
 			continue
 		}
 		index = *slot&0xffff - 1
-		f := &flows[index]
-		g := endsOf(f)
-		other := uint64(f.Protocol ^ t.Protocol)
-		ahead := (e.srcHi ^ g.srcHi) | (e.srcLo ^ g.srcLo) | (e.dstHi ^ g.dstHi) | (e.dstLo ^ g.dstLo) |
-			uint64(e.srcPort^g.srcPort) | uint64(e.dstPort^g.dstPort) | other
-		back := (e.srcHi ^ g.dstHi) | (e.srcLo ^ g.dstLo) | (e.dstHi ^ g.srcHi) | (e.dstLo ^ g.srcLo) |
-			uint64(e.srcPort^g.dstPort) | uint64(e.dstPort^g.srcPort) | other
-		// Which way packets go is anybody's guess, so it is no branch.
-		if min(ahead, back) == 0 {
-			return index, ahead != 0, true
+		if reversed, same := compare(t, &flows[index]); same {
+			return index, reversed, true
 		}
 	}
 }
