@@ -77,11 +77,11 @@ func (c *Config) check() error {
 // Analyst finds what is new and what is odd. Its methods are safe for
 // concurrent use; Take is called by one goroutine, in the order of the log.
 type Analyst struct {
-	cfg   Config
-	rules atomic.Pointer[anomaly.Rules] // in force
-	found store
-	tally tally
-	ahead judgements
+	cfg    Config
+	rules  atomic.Pointer[anomaly.Rules] // in force
+	found  store
+	tally  tally
+	judged judgements
 
 	mu       sync.Mutex // guards what follows: Take holds it for one Output
 	position uint64     // of the newest entry that was taken as a whole
@@ -94,6 +94,7 @@ type Analyst struct {
 	engine   *anomaly.Engine
 	seed     uint64
 	waiting  []reload
+	ahead    ahead
 	// Of the event that is being taken.
 	event *tracker.Event
 	raise func(*anomaly.Raised)
@@ -182,45 +183,74 @@ func (a *Analyst) Take(o *tracker.Output, amend func(d *tracker.Departure, f *Fi
 func (a *Analyst) passOver(o *tracker.Output) {
 	for i := range o.Items {
 		if d := o.Items[i].Departure; d != nil {
-			a.ahead.take(d.UID)
+			a.judged.take(d.UID)
 		}
 	}
 }
 
-// lookAhead is how many items are looked at before the first of them is taken.
-const lookAhead = 16
+// lookAhead is how many items are looked at before the first of them is taken: of
+// as many, some thirty lines of memory are on their way at once.
+const lookAhead = 64
+
+// ahead is what was found out about items before they are taken.
+type ahead struct {
+	prepared [lookAhead]anomaly.Prepared
+	networks [lookAhead]*network
+	// sights are of events in their order, and number says which.
+	sights [lookAhead]novelty.Sight
+	number [lookAhead]int8 // -1: none
+	warm   uint32          // keeps the compiler from dropping loads that only warm the cache
+}
 
 // takeSome takes at most lookAhead items. It looks at all of them first, so that
-// the engine can have the memory of a flood fetched at once, and then takes them
-// in order.
+// the memory of a flood can be fetched at once, and then takes them in order.
 func (a *Analyst) takeSome(items []tracker.Item, logTime int64, amend func(d *tracker.Departure, f *Findings)) {
-	var prepared [lookAhead]anomaly.Prepared
-	var networks [lookAhead]*network
+	l := &a.ahead
+	sights := 0
 	for i := range items {
-		if ev := items[i].Event; ev != nil {
-			networks[i] = a.network(ev, logTime)
-			prepared[i] = a.engine.Prepare(ev, networks[i].index)
+		ev := items[i].Event
+		if ev == nil {
+			continue
+		}
+		l.networks[i] = a.network(ev, logTime)
+		l.prepared[i] = a.engine.Prepare(ev, l.networks[i].index)
+		l.number[i] = -1
+		if ev.Kind == tracker.Fingerprinted && a.look(&l.sights[sights], ev, l.networks[i], logTime) {
+			l.number[i] = int8(sights)
+			sights++
 		}
 	}
 	a.engine.Fetch()
+	l.warm += a.memory.Fetch(l.sights[:sights])
 	for i := range items {
 		if d := items[i].Departure; d != nil {
-			if v, ok := a.ahead.take(d.UID); ok {
-				a.tally.count(v)
-			}
-			if h := a.found.remove(d.UID); h != nil && amend != nil {
-				amend(d, h.findings())
-			}
+			a.depart(d, amend)
 			continue
 		}
-		ev := items[i].Event
-		a.event = ev
-		if ev.Kind == tracker.Fingerprinted {
-			a.remember(ev, networks[i], logTime)
+		a.event = items[i].Event
+		if n := l.number[i]; n >= 0 {
+			a.remember(&l.sights[n])
 		}
-		a.engine.Apply(prepared[i], a.raise)
+		a.engine.Apply(l.prepared[i], a.raise)
 	}
 	a.engine.Done()
+	clear(l.sights[:sights]) // they hold texts that were lent
+	a.event = nil
+}
+
+// depart amends a departure by what was found about it, and forgets that.
+func (a *Analyst) depart(d *tracker.Departure, amend func(d *tracker.Departure, f *Findings)) {
+	// Of most nothing is known: their memory is not even read.
+	if a.judged.any() {
+		if v, ok := a.judged.take(d.UID); ok {
+			a.tally.count(v)
+		}
+	}
+	if a.found.any() {
+		if h := a.found.remove(d.UID); h != nil && amend != nil {
+			amend(d, h.findings())
+		}
+	}
 }
 
 // network returns the network of ev.
@@ -237,21 +267,25 @@ func (a *Analyst) network(ev *tracker.Event, logTime int64) *network {
 	return n
 }
 
-// remember takes note of a fingerprint, and of its connection if it is new.
-func (a *Analyst) remember(ev *tracker.Event, n *network, logTime int64) {
+// look makes s the sight of a fingerprint and reports whether that is remembered.
+func (a *Analyst) look(s *novelty.Sight, ev *tracker.Event, n *network, logTime int64) bool {
 	if !novelty.Types.Has(ev.Type) {
-		return
+		return false
 	}
 	if a.label != ev.Probe {
 		a.label = a.intern(ev.Probe)
 	}
-	sight := novelty.Sight{
-		Network: n.label, Probe: a.label, Type: ev.Type, Value: ev.Value, UID: ev.UID, Key: ev.Key, Time: ev.Time,
-		Learning: ev.Time-n.firstPacket < int64(a.cfg.Learn) && logTime-n.firstLog < 2*int64(a.cfg.Learn),
-	}
-	if !a.memory.Saw(&sight) {
+	s.Event, s.Network, s.Probe = ev, n.label, a.label
+	s.Learning = ev.Time-n.firstPacket < int64(a.cfg.Learn) && logTime-n.firstLog < 2*int64(a.cfg.Learn)
+	return a.memory.Prepare(s)
+}
+
+// remember takes note of a fingerprint, and of its connection if it is new.
+func (a *Analyst) remember(s *novelty.Sight) {
+	if !a.memory.Saw(s) {
 		return
 	}
+	ev := s.Event
 	r, suppressed := a.engine.Novel(ev)
 	if r == nil || suppressed {
 		if suppressed {
@@ -261,7 +295,7 @@ func (a *Analyst) remember(ev *tracker.Event, n *network, logTime int64) {
 		return
 	}
 	first := anomaly.FirstSight{
-		Severity: r.Severity, Type: ev.Type, Value: sight.Kept, Network: n.label, Probe: a.label, SeenAt: ev.Time, PacketNum: ev.PacketNum,
+		Severity: r.Severity, Type: ev.Type, Value: s.Kept, Network: s.Network, Probe: s.Probe, SeenAt: ev.Time, PacketNum: ev.PacketNum,
 	}
 	a.tally.of(r.ID).add(a.found.markNew(ev.UID, &first))
 }

@@ -44,7 +44,7 @@ func (a *Analyst) Evicted(e *tracker.Eviction) {
 		clear(*scratch)
 		judged.Put(scratch)
 	}
-	if (v.raised != nil || v.suppressed != nil) && !a.ahead.add(e.Connection.UID, v) {
+	if (v.raised != nil || v.suppressed != nil) && !a.judged.add(e.Connection.UID, v) {
 		a.tally.count(v)
 	}
 }

@@ -108,9 +108,12 @@ func (st *store) shard(u tracker.UID) *storeShard {
 	return &st.shards[(u[5]^u[11])%uint8(len(st.shards))]
 }
 
+// any reports whether there are findings at all.
+func (st *store) any() bool { return st.count.Load() != 0 }
+
 // get returns the findings of u, nil if there are none. It is for everybody.
 func (st *store) get(u tracker.UID) *held {
-	if st.count.Load() == 0 {
+	if !st.any() {
 		return nil
 	}
 	sh := st.shard(u)
@@ -121,7 +124,7 @@ func (st *store) get(u tracker.UID) *held {
 
 // mine is get for Take.
 func (st *store) mine(u tracker.UID) *held {
-	if st.count.Load() == 0 {
+	if !st.any() {
 		return nil
 	}
 	return st.shard(u).all[u]

@@ -122,9 +122,12 @@ func (vs *judgements) add(u tracker.UID, v judgement) bool {
 	return true
 }
 
+// any reports whether any waits.
+func (vs *judgements) any() bool { return vs.n.Load() != 0 }
+
 // take returns what add kept, and forgets it.
 func (vs *judgements) take(u tracker.UID) (v judgement, ok bool) {
-	if vs.n.Load() == 0 {
+	if !vs.any() {
 		return judgement{}, false
 	}
 	vs.mu.Lock()

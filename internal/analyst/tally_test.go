@@ -63,7 +63,7 @@ func TestCountersSurviveAReplay(t *testing.T) {
 	if x, y := raised(a, rule), raised(b, rule); x != 2 || y != 2 {
 		t.Errorf("%d are counted, after a restart %d, want 2", x, y)
 	}
-	if n := b.ahead.n.Load(); n != 0 {
+	if n := b.judged.n.Load(); n != 0 {
 		t.Errorf("%d wait for departures that have been", n)
 	}
 }
@@ -79,7 +79,7 @@ func TestCountersAreBounded(t *testing.T) {
 		e.Connection.UID = tracker.UID{13: byte(n >> 16), 14: byte(n >> 8), 15: byte(n)}
 		a.Evicted(e)
 	}
-	if n, counted := a.ahead.n.Load(), raised(a, "tunnel-mss"); n != maxJudgements || counted != 10 {
+	if n, counted := a.judged.n.Load(), raised(a, "tunnel-mss"); n != maxJudgements || counted != 10 {
 		t.Errorf("%d wait, %d are counted", n, counted)
 	}
 }

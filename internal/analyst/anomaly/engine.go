@@ -172,7 +172,9 @@ func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
 		}
 		list = e.byType[ev.Type]
 	}
-	p := prepared{ev: ev, network: network, from: len(e.work)}
+	e.prepared = append(e.prepared, prepared{})
+	p := &e.prepared[len(e.prepared)-1]
+	p.ev, p.network, p.from = ev, network, len(e.work)
 	looked := len(list) > 0
 	if looked {
 		e.view.look(ev, network)
@@ -186,7 +188,6 @@ func (e *Engine) Prepare(ev *tracker.Event, network int) Prepared {
 		p.source = window.Hash(e.salt).Mix(e.view.network).Mix(e.view.src).Sum() | 1
 		e.doors = append(e.doors, e.lone.Place(p.source))
 	}
-	e.prepared = append(e.prepared, p)
 	return Prepared(len(e.prepared) - 1)
 }
 
@@ -267,7 +268,7 @@ func (e *Engine) Apply(n Prepared, raise func(*Raised)) {
 	slot, sight := e.lone.Visit(p.source)
 	switch sight {
 	case window.First:
-		*slot = loneOf(p.ev, p.network)
+		slot.of(p.ev, p.network)
 		return
 	case window.Second:
 		first := *slot

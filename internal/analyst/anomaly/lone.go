@@ -32,9 +32,11 @@ type lone struct {
 	_                [14]byte // so that a slot is one line of the cache
 }
 
-func loneOf(ev *tracker.Event, network int) lone {
-	return lone{src: ev.Src, dst: ev.Dst, time: ev.Time, network: uint32(network), srcPort: ev.SrcPort, dstPort: ev.DstPort,
-		protocol: ev.Protocol, flags: ev.TCPFlags}
+// of makes l that of ev, field by field in its place: a literal would be made
+// elsewhere and copied.
+func (l *lone) of(ev *tracker.Event, network int) {
+	l.src, l.dst, l.time, l.network = ev.Src, ev.Dst, ev.Time, uint32(network)
+	l.srcPort, l.dstPort, l.protocol, l.flags = ev.SrcPort, ev.DstPort, ev.Protocol, ev.TCPFlags
 }
 
 // event makes an event of l again, as far as the built-in rules look at it.

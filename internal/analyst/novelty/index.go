@@ -57,6 +57,16 @@ func (ix *index) find(hash uint32, is func(slot int32) bool) int {
 	}
 }
 
+// first returns the entry that find looks at first, 0 if there is none.
+func (ix *index) first(hash uint32) int32 {
+	mask := uint32(len(ix.slots) - 1)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		if s := ix.slots[i]; s.slot == 0 || s.tag == hash {
+			return s.slot
+		}
+	}
+}
+
 // insert files an entry that is not there.
 func (ix *index) insert(hash uint32, slot int32) {
 	if 2*(ix.used+1) > len(ix.slots) {

@@ -1,10 +1,13 @@
 package novelty
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 
+	"github.com/whorl-net/whorl/internal/analyst/state"
 	"github.com/whorl-net/whorl/ja4"
 )
 
@@ -49,13 +52,13 @@ func TestSawAgainDoesNotAllocate(t *testing.T) {
 	var sights []*Sight
 	for i := range 500 {
 		s := sight("lab", ja4.TypeJA4, fmt.Sprintf("t13d1516h2_%012x_02713d6af862", i), i, 0)
-		m.Saw(s)
+		m.saw(s)
 		sights = append(sights, s)
 	}
 	n := testing.AllocsPerRun(100, func() {
 		for _, s := range sights {
-			s.UID[0]++
-			m.Saw(s)
+			s.Event.UID[0]++
+			m.saw(s)
 		}
 	})
 	if n > 0 {
@@ -68,10 +71,56 @@ func TestSawKeeps(t *testing.T) {
 	m := newMemory(10)
 	value := []byte("ge11cn05enus_aaaa_bbbb_cccc")
 	s := sight("lab", ja4.TypeJA4H, string(value), 1, 0)
-	if !m.Saw(s) || s.Kept != string(value) {
+	if !m.saw(s) || s.Kept != string(value) {
 		t.Fatalf("kept %q", s.Kept)
 	}
 	if page, _ := m.Page(0, 10, nil); page[0].Value != "ge11cn05enus_aaaa" {
 		t.Errorf("remembered %q", page[0].Value)
+	}
+}
+
+// An entry takes whole lines of a cache, so that none straddles more than it must,
+// and what is used of a known one is in the first two.
+func TestEntryTakesThreeLines(t *testing.T) {
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("the layout is for pointers of eight bytes")
+	}
+	var e entry
+	if size := unsafe.Sizeof(e); size != 3*64 {
+		t.Errorf("an entry takes %d bytes, want 192", size)
+	}
+	if end := unsafe.Offsetof(e.Connections) + unsafe.Sizeof(e.Connections); end > 2*64 {
+		t.Errorf("Connections ends at byte %d, want 128 at most", end)
+	}
+}
+
+// What is fetched for sights is what Saw finds, and fetching changes nothing: a
+// memory that is never fetched from answers and saves the same.
+func TestFetchChangesNothing(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	fetched, plain := newMemory(40), newMemory(40)
+	for range 500 {
+		var sights []Sight
+		for range 1 + r.IntN(64) {
+			s := sight("lab", ja4.TypeJA4, fmt.Sprint(r.IntN(70)), r.IntN(50), int64(r.IntN(1000)))
+			if !fetched.Prepare(s) {
+				t.Fatal("a ja4 is not remembered")
+			}
+			sights = append(sights, *s)
+		}
+		fetched.Fetch(sights)
+		for i := range sights {
+			same := sights[i]
+			plain.Prepare(&same) // the seeds of their hashes differ
+			if got, want := fetched.Saw(&sights[i]), plain.Saw(&same); got != want {
+				t.Fatalf("%s is new: %v, want %v", sights[i].value, got, want)
+			}
+		}
+	}
+	var a, b state.Writer
+	fetched.Save(&a)
+	plain.Save(&b)
+	if !bytes.Equal(a.B, b.B) {
+		t.Error("they save different states")
 	}
 }

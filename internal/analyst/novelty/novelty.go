@@ -46,27 +46,26 @@ const entryBytes = 320
 
 // Sight is one fingerprint of one connection.
 type Sight struct {
-	// Network and Probe are labels that live as long as the Memory.
+	// Event is what the tracker says of it. It need not outlive the call.
+	Event *tracker.Event
+	// Network and Probe are those of Event, as labels that live as long as the
+	// Memory.
 	Network, Probe string
-	Type           ja4.Type
-	// Value is the fingerprint; it need not outlive the call.
-	Value string
-	UID   tracker.UID
-	Key   flow.Key
-	// Time is a packet time in Unix nanoseconds.
-	Time int64
 	// Learning says that a first sight now makes nothing new.
 	Learning bool
-	// Kept is set by Saw when it returns true: a copy of Value that may be kept.
+	// Kept is set by Saw when it returns true: a copy of the value that may be kept.
 	Kept string
+
+	value string // what is remembered of the value; set by Prepare, as is
+	hash  uint32 // of it in the index
 }
 
 // Fingerprint is what is remembered of one.
 type Fingerprint struct {
 	Network string
-	Type    ja4.Type
 	// Value is as Remembered returns it.
 	Value string
+	Type  ja4.Type
 	// FirstSeen and LastSeen are packet times in Unix nanoseconds: the smallest
 	// and the greatest.
 	FirstSeen, LastSeen int64
@@ -110,14 +109,16 @@ func parts(value string, n int) string {
 	return value
 }
 
-// entry is a Fingerprint and its place in a list.
+// entry is a Fingerprint and its place in a list. It takes three lines of a cache;
+// what is used of one that is known is in the first two.
 type entry struct {
-	Fingerprint
 	id         uint64 // rises with each entry made; 0: free
-	hash       uint32 // in the index
 	lastUID    tracker.UID
+	hash       uint32 // in the index
 	prev, next int32
 	shared     bool // in the list of those that several connections showed
+	Fingerprint
+	_ [8]byte
 }
 
 // list is a doubly linked list of entries, by number; 0 is none.
@@ -158,24 +159,49 @@ func (m *Memory) Configure(cfg Config) {
 	m.fit(0)
 }
 
-// Saw takes note of s and reports whether it makes its connection new: its value
-// is one that the network had not shown, its type counts, and the network is not
-// being learned.
-func (m *Memory) Saw(s *Sight) bool {
-	value, ok := Remembered(s.Type, s.Value)
-	if !ok {
-		return false
+// Prepare makes s ready for Saw and reports whether its type is remembered at
+// all: Saw is for those that are. It changes nothing else.
+func (m *Memory) Prepare(s *Sight) bool {
+	ev := s.Event
+	value, ok := Remembered(ev.Type, ev.Value)
+	if ok {
+		s.value, s.hash = value, m.index.hash(s.Network, ev.Type, value)
 	}
-	hash := m.index.hash(s.Network, s.Type, value)
-	if at := m.find(hash, s.Network, s.Type, value); at >= 0 {
-		m.again(m.index.slots[at].slot, s)
+	return ok
+}
+
+// Fetch reads from memory what Saw will use for sights that are prepared, so that
+// their cache misses overlap. It changes nothing. The result means nothing, but
+// must be used, so that it is computed.
+func (m *Memory) Fetch(sights []Sight) (sum uint32) {
+	// Loops of a few instructions, so that many of them are under way at once.
+	mask := uint32(len(m.index.slots) - 1)
+	for i := range sights {
+		sum += m.index.slots[sights[i].hash&mask].tag
+	}
+	for i := range sights {
+		if slot := m.index.first(sights[i].hash); slot != 0 {
+			e := m.at(slot)
+			sum += e.hash + uint32(e.Connections)
+		}
+	}
+	return sum
+}
+
+// Saw takes note of s, which is prepared, and reports whether it makes its
+// connection new: its value is one that the network had not shown, its type
+// counts, and the network is not being learned.
+func (m *Memory) Saw(s *Sight) bool {
+	ev, value, hash := s.Event, s.value, s.hash
+	if at := m.find(hash, s.Network, ev.Type, value); at >= 0 {
+		m.again(m.index.slots[at].slot, ev)
 		return false
 	}
 	size := entryBytes + int64(len(value))
 	m.fit(size)
-	isNew := !s.Learning && m.cfg.NewTypes.Has(s.Type)
+	isNew := !s.Learning && m.cfg.NewTypes.Has(ev.Type)
 	if isNew {
-		s.Kept = strings.Clone(s.Value)
+		s.Kept = strings.Clone(ev.Value)
 		value = s.Kept[:len(value)]
 	} else {
 		value = strings.Clone(value)
@@ -184,9 +210,9 @@ func (m *Memory) Saw(s *Sight) bool {
 	i := m.slot(m.lastID)
 	// Field by field: a copy of a struct of five lines costs more than all else.
 	e := m.at(i)
-	e.id, e.hash, e.lastUID, e.shared = m.lastID, hash, s.UID, false
-	e.Network, e.Type, e.Value, e.FirstSeen, e.LastSeen, e.Connections = s.Network, s.Type, value, s.Time, s.Time, 1
-	e.FirstUID, e.FirstKey, e.FirstProbe, e.Learned = s.UID, s.Key, s.Probe, s.Learning
+	e.id, e.hash, e.lastUID, e.shared = m.lastID, hash, ev.UID, false
+	e.Network, e.Type, e.Value, e.FirstSeen, e.LastSeen, e.Connections = s.Network, ev.Type, value, ev.Time, ev.Time, 1
+	e.FirstUID, e.FirstKey, e.FirstProbe, e.Learned = ev.UID, ev.Key, s.Probe, s.Learning
 	m.index.insert(hash, i)
 	m.append(&m.once, i)
 	m.bytes += size
@@ -202,12 +228,12 @@ func (m *Memory) find(hash uint32, network string, t ja4.Type, value string) int
 	})
 }
 
-// again counts another sight of entry i.
-func (m *Memory) again(i int32, s *Sight) {
+// again counts another sight, ev, of entry i.
+func (m *Memory) again(i int32, ev *tracker.Event) {
 	e := m.at(i)
-	e.FirstSeen, e.LastSeen = min(e.FirstSeen, s.Time), max(e.LastSeen, s.Time)
-	if e.lastUID != s.UID {
-		e.lastUID = s.UID
+	e.FirstSeen, e.LastSeen = min(e.FirstSeen, ev.Time), max(e.LastSeen, ev.Time)
+	if e.lastUID != ev.UID {
+		e.lastUID = ev.UID
 		e.Connections++
 	}
 	if e.next == 0 && (e.shared || e.Connections == 1) {

@@ -21,8 +21,11 @@ func uid(n int) (u tracker.UID) {
 }
 
 func sight(network string, t ja4.Type, value string, conn int, at int64) *Sight {
-	return &Sight{Network: network, Probe: "p", Type: t, Value: value, UID: uid(conn), Time: at}
+	return &Sight{Network: network, Probe: "p", Event: &tracker.Event{Type: t, Value: value, UID: uid(conn), Time: at}}
 }
+
+// saw prepares a sight and takes note of it.
+func (m *Memory) saw(s *Sight) bool { return m.Prepare(s) && m.Saw(s) }
 
 func newMemory(entries int) *Memory {
 	return New(Config{NewTypes: DefaultTypes, MaxEntries: entries, MaxBytes: 1 << 20})
@@ -43,13 +46,13 @@ func TestSaw(t *testing.T) {
 		{sight("lab", ja4.TypeJA4S, "a", 4, 40), false}, // does not count
 		{sight("lab", ja4.TypeJA4L, "100_64", 4, 40), false},
 		{sight("lab", ja4.TypeJA4SSH, "c36s36_c1s1_c1s1", 4, 40), false},
-		{&Sight{Network: "lab", Type: ja4.TypeJA4, Value: "learned", UID: uid(5), Time: 50, Learning: true}, false},
+		{&Sight{Network: "lab", Event: &tracker.Event{Type: ja4.TypeJA4, Value: "learned", UID: uid(5), Time: 50}, Learning: true}, false},
 		{sight("lab", ja4.TypeJA4, "learned", 6, 60), false},
 		{sight("lab", ja4.TypeJA4H, "ge11cn05enus_aaaa_bbbb_cccc", 7, 70), true},
 		{sight("lab", ja4.TypeJA4H, "ge11cn05enus_aaaa_dddd_eeee", 8, 80), false}, // other cookies
 		{sight("lab", ja4.TypeJA4, "a", 2, 5), false},                             // a late packet
 	} {
-		if got := m.Saw(tt.s); got != tt.want {
+		if got := m.saw(tt.s); got != tt.want {
 			t.Errorf("sight %d: new is %v, want %v", i, got, tt.want)
 		}
 	}
@@ -91,11 +94,11 @@ func TestRemembered(t *testing.T) {
 func TestRoom(t *testing.T) {
 	m := newMemory(10)
 	for i := range 3 { // shown by two connections each
-		m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint("common", i), i, 0))
-		m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint("common", i), 100+i, 0))
+		m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint("common", i), i, 0))
+		m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint("common", i), 100+i, 0))
 	}
 	for i := range 1000 {
-		if !m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint("invented", i), 200+i, 0)) {
+		if !m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint("invented", i), 200+i, 0)) {
 			t.Fatal("an invention is not new")
 		}
 		if m.Len() > 10 {
@@ -103,11 +106,11 @@ func TestRoom(t *testing.T) {
 		}
 	}
 	for i := range 3 {
-		if m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint("common", i), i, 0)) {
+		if m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint("common", i), i, 0)) {
 			t.Errorf("inventions have pushed out what is common")
 		}
 	}
-	if m.Saw(sight("lab", ja4.TypeJA4, "invented999", 1, 0)) || !m.Saw(sight("lab", ja4.TypeJA4, "invented0", 1, 0)) {
+	if m.saw(sight("lab", ja4.TypeJA4, "invented999", 1, 0)) || !m.saw(sight("lab", ja4.TypeJA4, "invented0", 1, 0)) {
 		t.Error("not the least recently seen has left")
 	}
 	if m.Dropped() != 994 { // 3 + 1000 + 1 came, 10 are there
@@ -125,8 +128,8 @@ func TestBytes(t *testing.T) {
 	m := New(Config{NewTypes: DefaultTypes, MaxEntries: 1 << 20, MaxBytes: 64 << 10})
 	for i := range 5000 {
 		v := fmt.Sprint(i, strings.Repeat("x", i%250))
-		m.Saw(sight("lab", ja4.TypeJA4, v, i, 0))
-		m.Saw(sight("lab", ja4.TypeJA4, v, i+1, 0))
+		m.saw(sight("lab", ja4.TypeJA4, v, i, 0))
+		m.saw(sight("lab", ja4.TypeJA4, v, i+1, 0))
 		if m.Bytes() > 64<<10 || m.shares > 32<<10 {
 			t.Fatalf("%d bytes, %d of them shared", m.Bytes(), m.shares)
 		}
@@ -141,7 +144,7 @@ func TestBytes(t *testing.T) {
 func TestPages(t *testing.T) {
 	m := newMemory(5000)
 	for i := range 3000 {
-		m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i), i, int64(i)))
+		m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i), i, int64(i)))
 	}
 	seen := map[string]int{}
 	var after uint64
@@ -153,7 +156,7 @@ func TestPages(t *testing.T) {
 				t.Fatal("the order is not that of first sight")
 			}
 		}
-		m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint("late", pages), pages, 99_999))
+		m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint("late", pages), pages, 99_999))
 		m.Forget(func(f *Fingerprint) bool { return f.Value == fmt.Sprint(3*pages) }, false)
 		if next == 0 {
 			break
@@ -177,7 +180,7 @@ func TestPages(t *testing.T) {
 func TestForget(t *testing.T) {
 	m := newMemory(100)
 	for i := range 10 {
-		m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i), i, 0))
+		m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i), i, 0))
 	}
 	odd := func(f *Fingerprint) bool { return f.Value[0]%2 == 1 }
 	if n := m.Forget(odd, true); n != 5 || m.Len() != 10 {
@@ -186,7 +189,7 @@ func TestForget(t *testing.T) {
 	if n := m.Forget(odd, false); n != 5 || m.Len() != 5 || m.Dropped() != 0 {
 		t.Errorf("%d forgotten, %d left", n, m.Len())
 	}
-	if !m.Saw(sight("lab", ja4.TypeJA4, "1", 99, 0)) || m.Saw(sight("lab", ja4.TypeJA4, "2", 99, 0)) {
+	if !m.saw(sight("lab", ja4.TypeJA4, "1", 99, 0)) || m.saw(sight("lab", ja4.TypeJA4, "2", 99, 0)) {
 		t.Error("what was forgotten is not new, or something else is")
 	}
 	if m.Forget(nil, false) != 6 || m.Len() != 0 || m.Bytes() != 0 || m.shares != 0 {
@@ -235,7 +238,7 @@ func TestModel(t *testing.T) {
 		m, s := newMemory(20), &slow{max: 20}
 		for i := range 3000 {
 			value, conn := fmt.Sprint(int(r.ExpFloat64()*15)), r.IntN(50)
-			got := m.Saw(sight("lab", ja4.TypeJA4, value, conn, int64(i)))
+			got := m.saw(sight("lab", ja4.TypeJA4, value, conn, int64(i)))
 			if want := s.saw(value, uid(conn)); got != want {
 				t.Fatalf("seed %d, step %d: %s is new: %v, want %v", seed, i, value, got, want)
 			}
@@ -259,7 +262,7 @@ func TestModel(t *testing.T) {
 func TestRestoreIntoLess(t *testing.T) {
 	m := newMemory(100)
 	for i := range 100 {
-		m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i), i, 0))
+		m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i), i, 0))
 	}
 	var w state.Writer
 	m.Save(&w)
@@ -267,7 +270,7 @@ func TestRestoreIntoLess(t *testing.T) {
 	if err := small.Restore(state.NewReader(w.B), func(s string) string { return s }); err != nil || small.Len() != 10 || small.Dropped() != 90 {
 		t.Errorf("%d entries, %d left, %v", small.Len(), small.Dropped(), err)
 	}
-	if small.Saw(sight("lab", ja4.TypeJA4, "99", 1, 0)) || !small.Saw(sight("lab", ja4.TypeJA4, "1", 1, 0)) {
+	if small.saw(sight("lab", ja4.TypeJA4, "99", 1, 0)) || !small.saw(sight("lab", ja4.TypeJA4, "1", 1, 0)) {
 		t.Error("not the newest ten are left")
 	}
 }
@@ -276,7 +279,7 @@ func TestRestoreIntoLess(t *testing.T) {
 func FuzzRestore(f *testing.F) {
 	m := newMemory(100)
 	for i := range 60 {
-		m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i%40), i, int64(i)))
+		m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i%40), i, int64(i)))
 	}
 	var w state.Writer
 	m.Save(&w)
@@ -293,7 +296,7 @@ func FuzzRestore(f *testing.F) {
 			return
 		}
 		for i := range 100 {
-			m.Saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i), i, int64(i)))
+			m.saw(sight("lab", ja4.TypeJA4, fmt.Sprint(i), i, int64(i)))
 		}
 		m.Page(0, 10, nil)
 		if m.Len() > 50 {
@@ -306,8 +309,8 @@ func FuzzRestore(f *testing.F) {
 func TestSawDoesNotAllocate(t *testing.T) {
 	m := newMemory(100)
 	s := sight("lab", ja4.TypeJA4H, "ge11cn05enus_aaaa_bbbb_cccc", 1, 0)
-	m.Saw(s)
-	if n := testing.AllocsPerRun(1000, func() { m.Saw(s) }); n != 0 {
+	m.saw(s)
+	if n := testing.AllocsPerRun(1000, func() { m.saw(s) }); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
@@ -323,15 +326,15 @@ func BenchmarkSaw(b *testing.B) {
 	b.Run("known", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := range b.N {
-			s.Value, s.UID = values[i%1000], uid(i)
-			m.Saw(s)
+			s.Event.Value, s.Event.UID = values[i%1000], uid(i)
+			m.saw(s)
 		}
 	})
 	b.Run("invented", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := range b.N {
-			s.Value, s.UID = values[i%len(values)], uid(i)
-			m.Saw(s)
+			s.Event.Value, s.Event.UID = values[i%len(values)], uid(i)
+			m.saw(s)
 		}
 	})
 }

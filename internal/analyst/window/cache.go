@@ -114,34 +114,49 @@ func (h *head) victim(now uint32) int {
 }
 
 // Place is where a key lies, or will: who has many keys to add calls Fetch for
-// the places of all of them before, so that their cache misses overlap.
+// the places of all of them before, so that their cache misses overlap. It has
+// four words, which registers hold.
 type Place struct {
 	head  *head
 	slots unsafe.Pointer // first of the set
-	size  uintptr        // of a slot
-	tag   uint32
+	// size is that of a slot; newOnly in it says that the slot of a key that is
+	// known will not be read.
+	size uintptr
+	// tag is that of the key in the upper half, the tick in the lower.
+	tag uint64
 }
+
+const newOnly = 1 // sizes are even
 
 func (c *cache[S]) place(key uint64) Place {
 	set := c.set(key)
-	return Place{&c.heads[set], unsafe.Pointer(&c.slots[set*ways]), unsafe.Sizeof(c.slots[0]), tagOf(key)}
+	return Place{
+		&c.heads[set], unsafe.Pointer(&c.slots[set*ways]), unsafe.Sizeof(c.slots[0]), uint64(tagOf(key))<<32 | uint64(c.tick()),
+	}
 }
 
-// Fetch reads from memory what adding the keys of places will use. It changes
-// nothing. The result means nothing, but must be used, so that it is computed.
+// Fetch reads from memory what adding the keys of places will use: of a key that
+// is not known the slot that it will get, unless another one is faster. It
+// changes nothing but places, which mean nothing then. The result means nothing
+// either, but must be used, so that it is computed.
 func Fetch(places []Place) (sum uint32) {
-	// A loop of a few instructions, so that many of them are under way at once.
+	// Loops of a few instructions, so that many of them are under way at once.
 	for i := range places {
 		sum += places[i].head.tags[0]
 	}
 	for i := range places {
 		p := &places[i]
-		if p.size == 0 {
+		w := p.head.find(uint32(p.tag >> 32))
+		if w == ways {
+			w = p.head.victim(uint32(p.tag))
+		} else if p.size&newOnly != 0 {
+			p.slots = unsafe.Pointer(p.head)
 			continue
 		}
-		if w := p.head.find(p.tag); w < ways {
-			sum += *(*uint32)(unsafe.Add(p.slots, uintptr(w)*p.size))
-		}
+		p.slots = unsafe.Add(p.slots, uintptr(w)*(p.size&^newOnly))
+	}
+	for i := range places {
+		sum += *(*uint32)(places[i].slots)
 	}
 	return sum
 }

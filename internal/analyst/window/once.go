@@ -54,7 +54,7 @@ func (o *Once[S]) Knows(key uint64) bool {
 // Place returns the place of a key for Fetch.
 func (o *Once[S]) Place(key uint64) Place {
 	p := o.cache.place(key)
-	p.size = 0 // the slot itself is rarely read
+	p.size |= newOnly
 	return p
 }
 
