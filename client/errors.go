@@ -1,8 +1,13 @@
 package client
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
+	"syscall"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -47,13 +52,58 @@ func (e *callError) Error() string {
 	case !ok:
 		return fmt.Sprintf("collector %s: %v", e.addr, e.err)
 	case s.Code() == codes.Unavailable && Reason(e.err) == "": // not the collector's words
-		return fmt.Sprintf("collector %s: the connection was cut: %s", e.addr, s.Message())
+		return fmt.Sprintf("collector %s: the connection was cut: %s", e.addr, cutBy(s.Message()))
 	}
 	return fmt.Sprintf("collector %s: %s", e.addr, s.Message())
 }
 
 // Unwrap returns the error as gRPC gave it.
 func (e *callError) Unwrap() error { return e.err }
+
+// cutBy says what cut a connection, of which gRPC tells in prose alone.
+func cutBy(message string) string {
+	for _, prefix := range []string{"error reading from server: ", "error reading server preface: ", "connection error: "} {
+		message = strings.TrimPrefix(message, prefix)
+	}
+	switch {
+	case message == "EOF", message == "unexpected EOF", strings.Contains(message, "closing"):
+		return "the other end closed it"
+	case strings.Contains(message, "keepalive"):
+		return "the other end does not answer any more"
+	case strings.Contains(message, syscall.ECONNRESET.Error()):
+		return syscall.ECONNRESET.Error()
+	}
+	return message
+}
+
+// streamError is what is wrong with a stream as this side sees it.
+type streamError struct {
+	code codes.Code
+	text string
+}
+
+func streamErrorf(code codes.Code, format string, args ...any) error {
+	return &streamError{code: code, text: fmt.Sprintf(format, args...)}
+}
+
+func (e *streamError) Error() string { return e.text }
+
+// GRPCStatus gives programs the code.
+func (e *streamError) GRPCStatus() *status.Status { return status.New(e.code, e.text) }
+
+// hopeless reports whether no waiting mends why a collector was not reached: it
+// is the address, or what one side wants of the other, that is wrong.
+func hopeless(err error) bool {
+	var (
+		name      *net.DNSError
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		notTLS    tls.RecordHeaderError
+	)
+	return errors.As(err, &name) && name.IsNotFound || errors.As(err, &authority) || errors.As(err, &host) ||
+		errors.As(err, &invalid) || errors.As(err, &notTLS) || errors.Is(err, ErrCertificateRefused) || errors.Is(err, ErrNotGRPC)
+}
 
 // SequenceError says that the feed broke its promise: the sequence of an
 // eviction did not follow the one before although no gap was announced. It is

@@ -79,6 +79,7 @@ type ingest struct {
 	cutAck  func(stream, batch int) bool // count this batch, then end without an Ack
 	refuse  func(stream int) error
 	reject  func(b *whorlv1.Batch) bool
+	refuses []string      // types of fingerprints that are not kept
 	hold    chan struct{} // when not nil, nothing is acknowledged until it is closed
 	drainAt int           // send Drain before this batch of the first stream
 	endTime time.Duration // how long the end of a session takes
@@ -191,6 +192,7 @@ func (s *ingest) greet(st grpc.BidiStreamingServer[whorlv1.IngestRequest, whorlv
 	}
 	return s.streams, st.Send(&whorlv1.IngestResponse{Message: &whorlv1.IngestResponse_Welcome{Welcome: &whorlv1.Welcome{
 		CollectorId: "test", CollectorEpoch: s.epoch, AppliedSequence: s.last, DurableSequence: s.last, MaxUnackedBatches: s.window,
+		RefusedTypes: s.refuses,
 	}}})
 }
 

@@ -88,24 +88,33 @@ type ReporterConfig struct {
 	// Compress sends messages compressed by zstd, for slow links: a third
 	// less of mixed traffic for some 0.2 µs of CPU per packet, most of it here.
 	Compress bool
-	// MustConnect makes Run fail when its first attempt to connect does,
-	// instead of trying for as long as it takes.
-	MustConnect bool
+	// MustConnect makes Run fail when it has not connected for the first time
+	// within ConnectWithin, instead of trying for as long as it takes. An attempt
+	// is not cut short by it, so 0 is one attempt. What waiting does not mend
+	// fails at once: a host name that does not exist, a certificate that one side
+	// does not accept, somebody else at the address.
+	MustConnect   bool
+	ConnectWithin time.Duration
 	// ReportInterval is the time between two ProbeReports; 0 is 5 s. A
 	// collector takes a probe for gone after 15 s of silence.
 	ReportInterval time.Duration
 	// Counters, when not nil, gives the counters of the capture for a
 	// ProbeReport. It is called from Run's goroutines and must not block.
 	Counters func() Counters
+	// OnWait, when not nil, is called when MustConnect is set and Run goes on
+	// trying to connect for the first time, up to patience; err is why it has to.
 	// OnTaken, when not nil, is called when another session is found to hold
-	// the probe id: Run waits up to patience for it. OnBack is called when the
+	// the probe id: Run waits up to patience for it. OnRefused is called once, with
+	// the types of fingerprints that the collector says it does not keep. OnBack is called when the
 	// collector welcomes this probe after an attempt failed or a stream was cut,
 	// with the time since. OnSpool is called when the spool cannot be written
 	// (err is why: batches stay in memory, what is full loses its oldest) and,
 	// with nil, when it can be again. All are called from Run and must not block.
-	OnTaken func(patience time.Duration)
-	OnBack  func(away time.Duration)
-	OnSpool func(err error)
+	OnWait    func(err error, patience time.Duration)
+	OnTaken   func(patience time.Duration)
+	OnRefused func(types []string)
+	OnBack    func(away time.Duration)
+	OnSpool   func(err error)
 	// Logger takes the place of the client's.
 	Logger *slog.Logger
 }
@@ -190,7 +199,9 @@ type Reporter struct {
 	failure error           // why Run ended, if not complete
 	away    time.Time       // when the collector was found away; zero while it is there
 	epoch   string          // of the collector that was heard last, "" before
+	refused bool            // OnRefused was called
 	window  window          // what the stream of now may have under way
+	rhythm  rhythm          // of the stream of now
 	sentTo  uint64          // the newest sequence that was sent, by this Reporter
 	drain   time.Time       // when not zero: end the stream when all is acknowledged, or then
 	scratch []byte          // encoding buffer of Report
@@ -264,6 +275,9 @@ func (cfg *ReporterConfig) setDefaults(c *Client) error {
 	if cfg.OnTaken == nil {
 		cfg.OnTaken = func(time.Duration) {}
 	}
+	if cfg.OnRefused == nil {
+		cfg.OnRefused = func([]string) {}
+	}
 	if cfg.OnSpool == nil {
 		cfg.OnSpool = func(error) {}
 	}
@@ -323,6 +337,7 @@ func (r *Reporter) Report(ctx context.Context, b *flow.Batch) error {
 		r.spill()
 		r.scratch = nil // ours while we wait
 		r.waiting++
+		r.signal()
 		err := r.waitLocked(ctx)
 		r.waiting--
 		if err != nil {
@@ -343,7 +358,9 @@ func (r *Reporter) Report(ctx context.Context, b *flow.Batch) error {
 		r.stats.HeldPackets += packets
 		r.loseLocked(h, reasonRingFull)
 	}
-	r.signal()
+	if !r.rhythm.resting || r.muchLocked() {
+		r.signal()
+	}
 	r.spill()
 	return nil
 }

@@ -85,11 +85,11 @@ func TestReporterStopsAtWindowZero(t *testing.T) {
 	r := &Reporter{ring: ring{maxBytes: 1 << 20, next: 1}, room: make(chan struct{})}
 	r.ring.push(held{first: 1, last: 1, body: []byte{1}})
 	r.window = window{batches: 0}
-	if got, _ := r.step(false); got != stepWait {
+	if got, _, _ := r.step(false); got != stepWait {
 		t.Errorf("with window 0 the next step is %v, want to wait", got)
 	}
 	r.acked(&whorlv1.Ack{MaxUnackedBatches: 1})
-	if got, _ := r.step(false); got != stepBatch {
+	if got, _, _ := r.step(false); got != stepBatch {
 		t.Errorf("with window 1 the next step is %v, want a batch", got)
 	}
 }

@@ -29,26 +29,43 @@ type SpoolInfo struct {
 	ProbeID, Network string
 	// Live says that they are of live traffic, not of a replay.
 	Live bool
+	// Bytes is what they take on disk.
+	Bytes uint64
+	// DamagedSegments were set aside: see ReporterStats. At most four are kept.
+	DamagedSegments uint64
 }
 
 // DescribeSpool reads whose batches wait in the spool in dir, which another
-// process may use. waiting is false when there is nothing to send. A directory
-// that holds other things than a spool is an error.
+// process may use. waiting is false when there is nothing to send; info says then
+// what was set aside, if anything. A directory that holds other things than a
+// spool is an error.
 func DescribeSpool(dir string) (info SpoolInfo, waiting bool, err error) {
+	files, err := spool.Look(dir)
+	if err == nil {
+		info.Bytes, info.DamagedSegments = uint64(files.Bytes), uint64(files.Aside)
+	}
 	d, err := spool.Describe(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return SpoolInfo{}, false, nil
+		return info, false, nil
 	case err != nil:
 		return SpoolInfo{}, false, err
 	}
-	return SpoolInfo{ProbeID: d.Probe, Network: d.Network, Live: d.Live}, true, nil
+	info.ProbeID, info.Network, info.Live = d.Probe, d.Network, d.Live
+	return info, true, nil
 }
 
 // SpoolInUse reports whether err says that another process has the spool.
 func SpoolInUse(err error) bool {
 	var inUse *spool.InUseError
 	return errors.As(err, &inUse)
+}
+
+// SpoolTaken reports whether err says that the spool holds batches of another
+// probe, of another network, or of the other kind of session.
+func SpoolTaken(err error) bool {
+	var owner *spool.OwnerError
+	return errors.As(err, &owner)
 }
 
 // openSpool takes over what an earlier Reporter left.

@@ -40,7 +40,8 @@ type window struct {
 
 // Run keeps a stream to the collector until Finish is complete (nil) or ctx
 // ends (its cause). It reconnects after a jittered wait of 100 ms to 5 s,
-// whatever cut the stream, but returns what no retry can mend: a status of
+// whatever cut the stream, but returns what no retry can mend, see
+// ReporterConfig.MustConnect too: a status of
 // Unauthenticated, PermissionDenied, InvalidArgument, FailedPrecondition or
 // Unimplemented, and AlreadyExists when another session holds the probe id for
 // more than 30 s. Run must be called once; what it starts has ended when it
@@ -73,10 +74,12 @@ func (r *Reporter) run(ctx context.Context) error {
 	var (
 		wait  backoff
 		taken time.Time // when the probe id was first found taken
+		begun = time.Now()
 	)
 	for {
 		before, start := r.Stats(), time.Now()
 		err := r.stream(ctx)
+		patience, bounded := r.patience(begun)
 		switch {
 		case err == nil:
 			return nil
@@ -91,24 +94,40 @@ func (r *Reporter) run(ctx context.Context) error {
 			if time.Since(taken) > takenPatience {
 				return err
 			}
-		case permanent(err), r.cfg.MustConnect && r.Stats().Connects == 0:
+		case permanent(err), bounded && (patience <= 0 || hopeless(err)):
 			return err
 		}
 		switch after := r.Stats(); {
 		case after.Durable > before.Durable || time.Since(start) > 2*maxBackoff:
 			wait.reset()
 			taken = time.Time{}
-		case after.Connects > before.Connects:
+		case after.Connects > before.Connects, bounded: // somebody is there, or somebody waits
 			wait.ease()
 		}
 		d := wait.delay()
-		if r.lost() {
+		if bounded && patience > 0 {
+			d = min(d, patience)
+		}
+		switch {
+		case !r.lost():
+		case bounded && r.cfg.OnWait != nil:
+			r.cfg.OnWait(err, patience)
+		default:
 			r.log.Warn("no stream to the collector, trying again", "probe", r.cfg.ProbeID, "err", err)
 		}
 		if err := sleep(ctx, d); err != nil {
 			return err
 		}
 	}
+}
+
+// patience returns how much longer Run, which began then, tries to connect for
+// the first time; not bounded is for as long as it takes.
+func (r *Reporter) patience(begun time.Time) (left time.Duration, bounded bool) {
+	if !r.cfg.MustConnect || r.Stats().Connects > 0 {
+		return 0, false
+	}
+	return r.cfg.ConnectWithin - time.Since(begun), true
 }
 
 // lost notes that the collector is away and reports whether that is news.
@@ -227,7 +246,19 @@ func (r *Reporter) greet(ctx context.Context, st ingestStream, cancel context.Ca
 		return err
 	}
 	r.back()
+	r.tellRefused(resp.GetWelcome().GetRefusedTypes())
 	return nil
+}
+
+// tellRefused says once that the collector does not keep everything.
+func (r *Reporter) tellRefused(types []string) {
+	r.mu.Lock()
+	news := len(types) > 0 && !r.refused
+	r.refused = r.refused || news
+	r.mu.Unlock()
+	if news {
+		r.cfg.OnRefused(types)
+	}
 }
 
 // welcomed goes back to where the collector is.
@@ -235,7 +266,7 @@ func (r *Reporter) welcomed(w *whorlv1.Welcome) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if counted := max(w.GetAppliedSequence(), w.GetDurableSequence()); r.spool != nil && counted >= r.ring.next {
-		return status.Errorf(codes.FailedPrecondition,
+		return streamErrorf(codes.FailedPrecondition,
 			"spool %s: the collector has batches up to %d of this session, the spool knows of %d: it is an older copy of itself; move it away",
 			r.spool.Dir(), counted, r.ring.next-1)
 	}
@@ -273,6 +304,7 @@ func (r *Reporter) parted() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.window = window{}
+	r.rhythm.idle()
 	r.stats.Connected = false
 }
 
@@ -337,7 +369,7 @@ func (r *Reporter) madeRoomLocked() {
 // order the stream starts again: the welcome says where.
 func (r *Reporter) rejected(m *whorlv1.Reject) error {
 	if m.GetReason() == whorlv1.RejectReason_REJECT_REASON_OUT_OF_ORDER {
-		return status.Errorf(codes.Aborted, "batch %d came out of order: %s", m.GetSequence(), m.GetDetail())
+		return streamErrorf(codes.Aborted, "batch %d came out of order: %s", m.GetSequence(), m.GetDetail())
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -366,7 +398,7 @@ func (r *Reporter) send(ctx context.Context, st ingestStream) error {
 	}
 	finishing := false
 	for {
-		step, message := r.step(finishing)
+		step, message, rest := r.step(finishing)
 		var err error
 		switch step {
 		case stepBatch:
@@ -381,7 +413,7 @@ func (r *Reporter) send(ctx context.Context, st ingestStream) error {
 		case stepLoad:
 			err = r.load(ctx)
 		case stepWait:
-			err = r.pause(ctx, tick.C, st)
+			err = r.pause(ctx, rest, tick.C, st)
 		}
 		if err != nil {
 			return err
@@ -407,24 +439,29 @@ const (
 	stepDrained
 )
 
-// step decides what to do next, and takes the batch if that is to send one.
-func (r *Reporter) step(finishing bool) (step, []byte) {
+// step decides what to do next, and takes the batch if that is to send one. Waiting
+// has an end only if rest is more than 0.
+func (r *Reporter) step(finishing bool) (do step, batch []byte, rest time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case finishing:
-		return stepWait, nil
+		return stepWait, nil, 0
 	case !r.drain.IsZero():
 		if len(r.ring.sent) == 0 || !time.Now().Before(r.drain) {
-			return stepDrained, nil
+			return stepDrained, nil, 0
 		}
-		return stepWait, nil
+		return stepWait, nil, 0
 	case len(r.ring.queued) == 0 && r.finish != nil:
-		return stepFinish, nil
+		return stepFinish, nil, 0
 	case len(r.ring.queued) == 0 || !r.openWindowLocked():
-		return stepWait, nil
+		r.rhythm.idle()
+		return stepWait, nil, 0
 	case r.ring.queued[0].stored != nil:
-		return stepLoad, nil
+		return stepLoad, nil, 0
+	}
+	if rest := r.rhythm.delay(time.Now(), r.muchLocked()); rest > 0 {
+		return stepWait, nil, rest
 	}
 	h := r.ring.take()
 	if h.first > r.sentTo {
@@ -434,9 +471,9 @@ func (r *Reporter) step(finishing bool) (step, []byte) {
 		}
 	}
 	if h.lost() {
-		return stepBatch, ingestRequest(nil, h.first, wire.AppendBatch(nil, h.record()))
+		return stepBatch, ingestRequest(nil, h.first, wire.AppendBatch(nil, h.record())), 0
 	}
-	return stepBatch, h.body
+	return stepBatch, h.body, 0
 }
 
 // openWindowLocked reports whether the next batch may be sent. Beside the
@@ -450,18 +487,22 @@ func (r *Reporter) openWindowLocked() bool {
 		(n == 0 || bytes <= r.ring.maxBytes/2)
 }
 
-// pause waits until there may be something to do.
-func (r *Reporter) pause(ctx context.Context, tick <-chan time.Time, st ingestStream) error {
+// pause waits until there may be something to do: for rest at most, unless that is
+// 0.
+func (r *Reporter) pause(ctx context.Context, rest time.Duration, tick <-chan time.Time, st ingestStream) error {
 	r.mu.Lock()
 	drain := r.drain
 	r.mu.Unlock()
-	var grace <-chan time.Time
 	if !drain.IsZero() {
-		grace = time.After(time.Until(drain))
+		rest = max(time.Until(drain), 1)
+	}
+	var rested <-chan time.Time
+	if rest > 0 {
+		rested = time.After(rest)
 	}
 	select {
 	case <-r.wake:
-	case <-grace:
+	case <-rested:
 	case <-tick:
 		return r.sendReport(st)
 	case <-ctx.Done():

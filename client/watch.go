@@ -183,7 +183,7 @@ func (w *watch) stream(ctx context.Context) error {
 		case ended(err) && w.req.GetNoFollow():
 			return nil
 		case ended(err):
-			return status.Error(codes.Unavailable, "the collector ended the stream")
+			return streamErrorf(codes.Unavailable, "the collector ended the stream")
 		case errors.Is(context.Cause(ctx), errSilent):
 			return &DialError{Addr: w.client.addr, Err: errSilent}
 		case err != nil:

@@ -14,6 +14,7 @@ import (
 	"github.com/whorl-net/whorl/internal/log"
 	"github.com/whorl-net/whorl/internal/planted"
 	"github.com/whorl-net/whorl/internal/wire"
+	"github.com/whorl-net/whorl/ja4"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
 
@@ -141,6 +142,16 @@ func (in *ingestService) append(ctx context.Context, s *stream, b *flow.Batch, e
 		s.kept(last)
 	}
 	return nil
+}
+
+// refusedTypes names the types of fingerprints that this collector takes out.
+func (in *ingestService) refusedTypes() (types []string) {
+	for t := ja4.TypeJA4; in.noJA4Plus && t < ja4.NumTypes; t++ {
+		if t.Plus() {
+			types = append(types, t.String())
+		}
+	}
+	return types
 }
 
 // withoutJA4Plus takes the fingerprints of licensed methods out, when this

@@ -176,7 +176,7 @@ func (a *applier) applyBatch(ctx context.Context, r *log.Record, t *ticket) erro
 	if b.Lost != nil {
 		lost = b.Lost.Packets
 	}
-	a.sessions.count(keyOf(r.Session), result.packets, lost)
+	a.sessions.count(keyOf(r.Session), result.packets, lost, r.LogTime)
 	c := a.begin(r, t, result)
 	done := func() {
 		a.batches.put(b)
@@ -189,7 +189,7 @@ func (a *applier) applyBatch(ctx context.Context, r *log.Record, t *ticket) erro
 		a.counters.batchesInvalid.Add(1)
 		a.acknowledged.Add(-result.packets)
 		a.replaying.Add(-int64(result.packets))
-		a.sessions.count(keyOf(r.Session), -result.packets, 0)
+		a.sessions.count(keyOf(r.Session), -result.packets, 0, r.LogTime)
 		*result = applied{}
 		done()
 		return nil

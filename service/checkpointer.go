@@ -103,12 +103,14 @@ func (k *checkpointer) due() int64 {
 }
 
 // pressed reports whether the log is more than half full and another round would
-// let go of some of it. The log may stand still then, full.
+// let go of some of it, or the one behind that: of two rounds the older one holds the
+// log. The log may stand still then, full.
 func (k *checkpointer) pressed() bool {
 	s := k.log.Stats()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return s.Bytes > s.MaxBytes/2 && (k.newest.Number == 0 || log.Position(k.newest.Oldest) > k.trimmed)
+	reach := max(log.Position(k.newest.Oldest), log.Position(k.applier.done.Load()))
+	return s.Bytes > s.MaxBytes/2 && (k.newest.Number == 0 || reach > k.trimmed)
 }
 
 // stuck returns why the log, which is full, will not be trimmed; nil while there

@@ -443,15 +443,7 @@ func TestSmallLogGoesOn(t *testing.T) {
 	cfg.CheckpointEvery = time.Hour // only a log that fills up calls for one
 	r := newDiskRig(t, cfg)
 	const batches, rows = 200, 1500
-	rng := rand.New(rand.NewPCG(1, 1))
-	encoded, want := [][]byte{nil}, uint64(batches*rows)
-	for i := 1; i <= batches; i++ {
-		b := packets(uint64(i), time.Duration(i)*time.Millisecond, upTo(100)...)
-		for b.Rows() < rows { // what cannot be compressed
-			b.AddPacket(uint32(rng.IntN(100)), false, epochStart+int64(i)*1e6+rng.Int64N(1e6), rng.Uint32N(1<<20), uint8(rng.Uint32()))
-		}
-		encoded = append(encoded, wire.AppendBatch(nil, b))
-	}
+	encoded, want := noise(batches, rows), uint64(batches*rows)
 	for acked, tries := uint64(0), 0; acked < batches; tries++ {
 		if tries == 10 {
 			t.Fatalf("acknowledged up to %d of %d: %v", acked, batches, r.totals().GetLog())
@@ -466,6 +458,49 @@ func TestSmallLogGoesOn(t *testing.T) {
 		t.Errorf("log %v: nothing was let go of", st.GetLog())
 	}
 	r.checkIdentities()
+}
+
+// noise makes encoded batches, from 1 on, that take much room in a log.
+func noise(batches, rows int) (encoded [][]byte) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	encoded = [][]byte{nil}
+	for i := 1; i <= batches; i++ {
+		b := packets(uint64(i), time.Duration(i)*time.Millisecond, upTo(100)...)
+		for b.Rows() < rows { // what cannot be compressed
+			b.AddPacket(uint32(rng.IntN(100)), false, epochStart+int64(i)*1e6+rng.Int64N(1e6), rng.Uint32N(1<<20), uint8(rng.Uint32()))
+		}
+		encoded = append(encoded, wire.AppendBatch(nil, b))
+	}
+	return encoded
+}
+
+// A log that rounds at one and the same place let go of as a whole fills up
+// afterwards, and calls for a round again.
+func TestLogFillsUpBehindTheNewestRound(t *testing.T) {
+	cfg := durable(t.TempDir())
+	cfg.LogMaxBytes = 1 << 20
+	cfg.CheckpointEvery = time.Hour
+	r := newDiskRig(t, cfg)
+	const batches = 150
+	encoded := noise(batches, 1500)
+	if acked := r.deliver(t, encoded, 10); acked != 10 {
+		t.Fatalf("acknowledged up to %d, want 10", acked)
+	}
+	k := r.collector.checkpointer
+	for whole := false; !whole; { // a tick may come between two rounds
+		if err := k.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		k.mu.Lock()
+		whole = k.trimmed == log.Position(k.newest.Oldest)
+		k.mu.Unlock()
+	}
+	for acked, tries := uint64(0), 0; acked < batches; tries++ {
+		if tries == 4 {
+			t.Fatalf("acknowledged up to %d of %d: %v", acked, batches, r.totals().GetLog())
+		}
+		acked = r.deliver(t, encoded, batches)
+	}
 }
 
 // A checkpoint that is damaged is set aside, and the one before it does; when

@@ -208,10 +208,16 @@ func newGroupField(path, name string) (groupField, error) {
 		return groupPrefix(field == "src_ip", int(n)), nil
 	}
 	want := "a field to group by, such as app, src_ip/24, dst_port or ja4"
-	if near := suggest.Nearest(name, groupNames()); near != "" {
+	if near := cmp.Or(filterGroups[name], suggest.Nearest(name, groupNames())); near != "" {
 		want += "; did you mean " + near + "?"
 	}
 	return groupField{}, badField(ReasonBadField, path, name, want)
+}
+
+// filterGroups are what words of filters, where they are not fields, stand for.
+var filterGroups = map[string]string{
+	"proto": "protocol", "ip": "src_ip", "src": "src_ip", "dst": "dst_ip", "port": "dst_port", "src.port": "src_port",
+	"dst.port": "dst_port", "bad": "is_known_bad", "new": "is_new", "anomaly": "rule", "state": "tcp_state",
 }
 
 func groupNames() []string {

@@ -209,7 +209,7 @@ func (in *ingestService) welcome(s *stream) *whorlv1.IngestResponse {
 		// What resume appended is on its way and will be counted.
 		AppliedSequence: max(ack.GetAppliedSequence(), s.admitted), DurableSequence: ack.GetDurableSequence(),
 		MaxUnackedBatches: maxUnackedBatches, MaxUnackedBytes: maxUnackedBytes, MaxBatchBytes: maxBatchBytes,
-		CollectorTime: timestamppb.Now(),
+		CollectorTime: timestamppb.Now(), RefusedTypes: in.refusedTypes(),
 	}}}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -484,7 +485,10 @@ func TestTooManyNames(t *testing.T) {
 // the packets stay.
 func TestJA4PlusCanBeRefused(t *testing.T) {
 	r := newRig(t, Config{NoJA4Plus: true})
-	p, _ := r.report(helloOf("probe-1", "s1"))
+	p, welcome := r.report(helloOf("probe-1", "s1"))
+	if refused := welcome.GetRefusedTypes(); !slices.Contains(refused, "ja4t") || slices.Contains(refused, "ja4") || slices.Contains(refused, "ja4_o") {
+		t.Errorf("the probe is told that %q are refused, want all but ja4 and ja4_o", refused)
+	}
 	b := packets(1, 0, 1)
 	withFingerprint(b, ja4.TypeJA4, "t13d1516h2_8daaf6152771_02713d6af862")
 	withFingerprint(b, ja4.TypeJA4T, "64240_2-1-3-1-1-4_1460_8")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -268,18 +269,27 @@ func (k *knowledge) loadRules() (*anomaly.Rules, string, error) {
 	for _, path := range k.files.Rules {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, "", &anomaly.Error{File: path, Problem: err.Error()}
+			return nil, "", &anomaly.Error{File: path, Problem: problemWith(err)}
 		}
 		data, err := io.ReadAll(io.LimitReader(f, anomaly.MaxFileBytes+1))
 		f.Close()
 		if err != nil {
-			return nil, "", &anomaly.Error{File: path, Problem: err.Error()}
+			return nil, "", &anomaly.Error{File: path, Problem: problemWith(err)}
 		}
 		files = append(files, anomaly.File{Name: path, Data: data})
 		fmt.Fprintf(h, "%q %d\n%s\n", path, len(data), data)
 	}
 	rules, err := anomaly.Load(files...)
 	return rules, hex.EncodeToString(h.Sum(nil)[:8]), err
+}
+
+// problemWith is what is wrong with a file, without its name.
+func problemWith(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
 }
 
 // Reload reads the tables and rules again and puts them in force: all of them

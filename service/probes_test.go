@@ -2,6 +2,7 @@ package service
 
 import (
 	"testing"
+	"time"
 
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
@@ -129,4 +130,55 @@ func TestSessionGoesOnInANewEpoch(t *testing.T) {
 	p.batch(packets(1, 0, 1, 2))
 	p.acked(1)
 	check("its first batch", 1, 2, 2, 0)
+}
+
+// After a crash the probes of before are known as gone, from the checkpoint and
+// from the log behind it, each with its newest session and, if the log
+// tells, when that was heard; one that comes back goes on.
+func TestProbesOfAnEarlierLifeAreGone(t *testing.T) {
+	dir := t.TempDir()
+	r := newDiskRig(t, durable(dir))
+	begin := time.Now()
+	say := func(probe, session string, from, batches uint64) {
+		p, _ := r.report(helloOf(probe, session))
+		for n := from; n < from+batches; n++ {
+			p.batch(packets(n, 0, 1, 2))
+		}
+		p.acked(from + batches - 1)
+		p.finish(false)
+	}
+	say("kept", "s1", 1, 1)
+	say("kept", "s2", 1, 2)
+	r.end()
+	middle := time.Now()
+	r = newDiskRig(t, durable(dir))
+	say("logged", "s", 1, 1)
+	r.crash()
+	r = newDiskRig(t, durable(dir))
+	for _, tt := range []struct {
+		probe            string
+		applied          uint64
+		earliest, latest time.Time
+	}{
+		{"kept", 2, begin, middle},
+		{"logged", 1, middle, time.Now()},
+	} {
+		got := r.probe(tt.probe)
+		heard := got.GetLastHeard().AsTime()
+		if got.GetState() != whorlv1.ProbeState_PROBE_STATE_GONE || got.GetAppliedSequence() != tt.applied ||
+			got.GetPacketsApplied() != 2*tt.applied || got.GetNetwork() != "default" || got.GetConnectedAt() != nil {
+			t.Errorf("%s: %v, want gone with %d batches", tt.probe, got, tt.applied)
+		}
+		if got.GetLastHeard() == nil && tt.probe == "logged" {
+			t.Errorf("%s: not known when it was heard", tt.probe)
+		}
+		if got.GetLastHeard() != nil && (heard.Before(tt.earliest) || heard.After(tt.latest)) {
+			t.Errorf("%s: heard %v, want between %v and %v", tt.probe, heard, tt.earliest, tt.latest)
+		}
+	}
+	say("kept", "s2", 3, 1)
+	if got := r.probe("kept"); got.GetPacketsApplied() != 6 || got.GetConnectedAt() == nil {
+		t.Errorf("back again: %v, want 6 packets", got)
+	}
+	r.end()
 }

@@ -66,6 +66,35 @@ func newRegistry(maxProbes int, c *counters) *registry {
 	return &registry{maxProbes: maxProbes, counters: c, probes: make(map[string]*probe)}
 }
 
+// remember lists the sessions of an earlier life of the collector as gone, of
+// each probe the one that was heard last. Nobody knows more of a probe than its
+// batches say until it comes back, and a checkpoint not when it was heard: among
+// sessions that only it knows, the one taken is a guess. It is called before the
+// first stream.
+func (r *registry) remember(earlier []session) {
+	slices.SortStableFunc(earlier, func(a, b session) int { return cmp.Compare(b.heard, a.heard) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range earlier {
+		s := &earlier[i]
+		if r.probes[s.key.probe] != nil {
+			continue
+		}
+		if len(r.probes) >= r.maxProbes*gonePerProbe {
+			return
+		}
+		p := &probe{
+			id:      s.key.probe,
+			hello:   &whorlv1.Hello{ProbeId: s.key.probe, SessionId: bytes.Clone(s.key.id[:]), Network: s.key.network},
+			applied: s.last, packetsApplied: s.packets, packetsLost: s.lost,
+		}
+		if s.heard != 0 {
+			p.lastHeard = time.Unix(0, s.heard)
+		}
+		r.probes[p.id] = p
+	}
+}
+
 // claim makes s the stream of its probe id. A stream of the same session is
 // ended first, and claim waits until all it admitted is applied. A live stream
 // of another session keeps its place: ALREADY_EXISTS.
@@ -270,7 +299,7 @@ func (p *probe) describeLocked(now time.Time) *whorlv1.Probe {
 	return &whorlv1.Probe{
 		ProbeId: p.id, Hostname: p.hello.GetHostname(), Version: p.hello.GetProbeVersion(),
 		Labels: p.hello.GetLabels(), Network: networkOf(p.hello.GetNetwork()), State: state,
-		ConnectedAt: timestamppb.New(p.connectedAt), LastHeard: timestamppb.New(p.lastHeard),
+		ConnectedAt: knownTime(p.connectedAt), LastHeard: knownTime(p.lastHeard),
 		AppliedSequence: p.applied,
 		// A report is seconds old, or yet to come: what was applied was received.
 		PacketsReceived: max(rep.GetPacketsReceived(), p.packetsApplied),
@@ -281,6 +310,14 @@ func (p *probe) describeLocked(now time.Time) *whorlv1.Probe {
 		PacketsReported: rep.GetPacketsReported(), PacketsAcknowledged: rep.GetPacketsAcknowledged(),
 		PacketsBuffered: rep.GetPacketsBuffered(),
 	}
+}
+
+// knownTime is t, nil when nobody knows it.
+func knownTime(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
 }
 
 // reportedLost is what a probe says it gave up: it knows before the Lost record

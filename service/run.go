@@ -125,6 +125,8 @@ func (c *Collector) serve(ctx context.Context, began time.Time) error {
 			// Whatever round the next life starts from must be of one with these.
 			c.lastCheckpoint(ctx)
 		}
+		earlier, _ := c.sessions.save()
+		c.registry.remember(earlier)
 		c.condition.restored()
 		c.opens()
 		c.cfg.Logger.Info("restored", slog.Uint64("connections", c.tracker.Count().Live),

@@ -39,6 +39,8 @@ type session struct {
 	last uint64
 	// packets were given to it, and lost were given up by the probe.
 	packets, lost uint64
+	// heard is the log time of that batch; 0 when nobody knows it.
+	heard int64
 }
 
 func newSessions() *sessions {
@@ -73,14 +75,15 @@ func (s *sessions) counts(key sessionKey) (packets, lost uint64) {
 	return 0, 0
 }
 
-// count adds to what counts returns.
-func (s *sessions) count(key sessionKey, packets, lost uint64) {
+// count adds to what counts returns, for a record of this log time.
+func (s *sessions) count(key sessionKey, packets, lost uint64, logTime int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e, ok := s.byKey[key]; ok {
 		known := e.Value.(*session)
 		known.packets += packets
 		known.lost += lost
+		known.heard = max(known.heard, logTime)
 	}
 }
 

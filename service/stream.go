@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/whorl-net/whorl/flow"
 	"github.com/whorl-net/whorl/internal/log"
@@ -17,6 +18,11 @@ const (
 	maxUnackedBytes   = 8 << 20
 	// maxBatchBytes bounds an encoded batch; probes keep theirs under 32 KiB.
 	maxBatchBytes = 1 << 20
+	// ackEvery is the shortest time between two Acks, unless pressingBatches or more
+	// wait for one: batches are applied in spates, and an Ack for each was as many
+	// wakings here and there.
+	ackEvery        = 10 * time.Millisecond
+	pressingBatches = maxUnackedBatches / 2
 	// maxWaitingAnswers bounds the Rejects a probe has not read yet; beyond, the
 	// stream is not read on.
 	maxWaitingAnswers = 16
@@ -48,7 +54,8 @@ type stream struct {
 	// it has made safe, otherwise what is applied is as safe as it will ever be.
 	durable   bool
 	safe      atomic.Uint64
-	askedBack uint64 // sequence of the last out-of-order batch answered; handler only
+	newest    atomic.Uint64 // admitted, for the sender
+	askedBack uint64        // sequence of the last out-of-order batch answered; handler only
 
 	progress chan struct{} // capacity 1: the handler may go on
 	ackable  chan struct{} // capacity 1: the sender may have something to say
@@ -71,6 +78,7 @@ func (s *stream) end(err error) { s.cancel(err) }
 // startAt says what was applied before this stream.
 func (s *stream) startAt(sequence uint64) {
 	s.admitted = sequence
+	s.newest.Store(sequence)
 	s.applied.Store(sequence)
 	s.safe.Store(sequence)
 }
@@ -88,6 +96,7 @@ func (s *stream) settled() bool { return s.appliedBatches.Load() == s.admittedBa
 // log. last is the sequence the session is at then.
 func (s *stream) admit(last uint64, n int) {
 	s.admitted = last
+	s.newest.Store(last)
 	s.admittedBatches++
 	s.admittedBytes += uint64(n)
 }
@@ -95,6 +104,7 @@ func (s *stream) admit(last uint64, n int) {
 // revoke takes back an admit whose append failed.
 func (s *stream) revoke(before uint64, n int) {
 	s.admitted = before
+	s.newest.Store(before)
 	s.admittedBatches--
 	s.admittedBytes -= uint64(n)
 }
@@ -133,27 +143,45 @@ func poke(c chan struct{}) {
 	}
 }
 
-// send sends the welcome, then answers and, whenever something was applied, one
-// cumulative Ack: Acks that pile up behind a slow reader become one. It ends
-// after a nil answer, which is the last Ack, or when ctx does; an error of Send
-// ends the stream.
+// send sends the welcome, then answers and, when something was applied, a
+// cumulative Ack: what is applied shortly after one, or behind a slow reader, has
+// one together. It ends after a nil answer, which is the last Ack, or when ctx does;
+// an error of Send ends the stream.
 func (s *stream) send(ctx context.Context, welcome *whorlv1.IngestResponse, out func(*whorlv1.IngestResponse) error) {
 	if err := out(welcome); err != nil {
 		s.end(err)
 		return
 	}
+	var (
+		ackable = s.ackable // nil while an Ack waits for its time
+		said    time.Time   // when the newest Ack was sent
+		durable uint64      // what it said
+		rest    = time.NewTimer(ackEvery)
+	)
+	defer rest.Stop()
 	for {
 		var resp *whorlv1.IngestResponse
 		last := false
 		select {
 		case resp = <-s.answers:
 			last = resp == nil
-		case <-s.ackable:
+		case <-ackable:
+			if wait := ackEvery - time.Since(said); wait > 0 && s.newest.Load()-durable < pressingBatches {
+				rest.Reset(wait)
+				ackable = nil
+				continue
+			}
+		case <-rest.C:
+			if ackable != nil {
+				continue // nothing waits for it
+			}
 		case <-ctx.Done():
 			return
 		}
 		if resp == nil {
-			resp = &whorlv1.IngestResponse{Message: &whorlv1.IngestResponse_Ack{Ack: s.ack()}}
+			ack := s.ack()
+			said, durable, ackable = time.Now(), ack.GetDurableSequence(), s.ackable
+			resp = &whorlv1.IngestResponse{Message: &whorlv1.IngestResponse_Ack{Ack: ack}}
 		}
 		if err := out(resp); err != nil {
 			s.end(err)

@@ -33,7 +33,7 @@ func TestAdminAndSystemd(t *testing.T) {
 		}
 	}
 
-	talk := &watchedBuffer{seen: make(chan string, 1)}
+	talk := watch(listening)
 	con := &console{out: &bytes.Buffer{}, err: talk, now: time.Now, getenv: func(string) string { return "" }}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := make(chan int, 1)

@@ -149,12 +149,16 @@ func (f *captureFlags) reporterConfig(c *console, counters func() client.Counter
 	return client.ReporterConfig{
 		ProbeID: id, Network: f.Network, Live: f.live() || f.Retime, Version: thisBuild().Version,
 		Interfaces: f.Interface, Labels: f.Label, BufferBytes: int(f.Buffer), Full: full,
-		MustConnect: !f.live() && !f.toSpool, Counters: counters, Logger: c.logger,
+		MustConnect: !f.live() && !f.toSpool, ConnectWithin: f.send.Wait, Counters: counters, Logger: c.logger,
+		OnWait: func(err error, patience time.Duration) {
+			c.say("%s: waiting up to %s for it (--wait); Ctrl-C gives up", c.explain(err).text, units.Duration(patience.Round(time.Second)))
+		},
+		OnRefused: func(types []string) { c.remarkRefused(f, types) },
 		OnTaken: func(patience time.Duration) {
 			c.say("probe id %s is connected elsewhere: waiting up to %s; another: --probe-id NAME", id, units.Duration(patience))
 		},
 		OnBack: func(away time.Duration) {
-			c.say("connected to the collector again, after %s", output.Elapsed(away))
+			c.say("connected to the collector, after %s", output.Elapsed(away))
 		},
 		Compress: f.send.Compress == "zstd", SpoolDir: f.send.Spool, SpoolMaxBytes: int64(f.send.SpoolMax),
 		OnSpool: func(err error) {

@@ -33,7 +33,7 @@ func newCapturing(c *console, f *captureFlags, src *sources, cl *client.Client, 
 	p := &capturing{flags: f, c: c, src: src, start: c.now()}
 	var err error
 	if p.reporter, err = cl.Reporter(f.reporterConfig(c, p.counters)); err != nil {
-		return nil, explainSpool(err)
+		return nil, c.explainSpool(f.send.Spool, err)
 	}
 	if n := p.reporter.Stats().HeldPackets; n > 0 {
 		c.say("%s wait in the spool %s and are sent first", output.Plural(n, "packet"), f.send.Spool)
@@ -200,8 +200,8 @@ const sayAfter = 2 * time.Second
 func (p *capturing) sayWaiting(finishing context.Context) (stop func()) {
 	say := func() {
 		s := p.reporter.Stats()
-		if s.HeldPackets == 0 || finishing.Err() != nil {
-			return
+		if s.HeldPackets == 0 || finishing.Err() != nil || !p.flags.live() && s.Connects == 0 && p.flags.send.Wait > 0 {
+			return // there is nothing to wait for, or it was said, see OnWait
 		}
 		which, patience := "the collector", ""
 		if s.Away {
@@ -226,7 +226,7 @@ func (p *capturing) totals() output.Totals {
 	_, kernel, _ := p.src.counters()
 	return output.Totals{
 		Packets: t.Packets, Bytes: t.Bytes, Connections: t.Connections, Fingerprints: t.Fingerprints,
-		Undecodable: t.Undecodable, Lost: gone(s) + s.ForgottenPackets + kernel,
+		Undecodable: t.Undecodable, Lost: gone(s) + s.ForgottenPackets + kernel, Uncounted: p.flags.onlyCounts(),
 		Elapsed: p.c.now().Sub(p.start),
 	}
 }
@@ -256,9 +256,13 @@ func (p *capturing) incomplete() error {
 	if s.ForgottenPackets > 0 {
 		died = output.Plural(s.ForgottenPackets, "acknowledged packet") + " died with the collector, which started anew"
 	}
+	if n := s.DamagedSegments; n > 0 {
+		p.c.say("%s of the spool %s set aside, as *.damaged: what could not be read of them is counted as lost",
+			output.Plural(n, "damaged segment"), p.flags.send.Spool)
+	}
 	if s.SpooledPackets > 0 && !replay {
-		p.c.say("%s wait in the spool %s: the next start sends them, or: whorl probe --spool %[2]s",
-			output.Plural(s.SpooledPackets, "packet"), p.flags.send.Spool)
+		p.c.say("%s wait in the spool %s: the next start sends them, or: %s",
+			output.Plural(s.SpooledPackets, "packet"), p.flags.send.Spool, p.c.sendSpoolLine(p.flags.send.Spool, false))
 	}
 	switch n := gone(s); {
 	case n > 0 && died != "":
@@ -279,14 +283,10 @@ func (p *capturing) incomplete() error {
 
 // spooled is the end of a replay that is kept, and not yet counted.
 func (p *capturing) spooled(packets uint64, why string) error {
-	next := "whorl probe --spool " + shellLine([]string{p.flags.send.Spool})
-	if p.flags.Flush {
-		next += " --flush"
-	}
 	wait := "wait"
 	if packets == 1 {
 		wait = "waits"
 	}
 	return failf(exitIncomplete, "probe: %s%s %s in the spool %s, and the collector has not acknowledged them",
-		why, output.Plural(packets, "packet"), wait, p.flags.send.Spool).hint("send them: " + next)
+		why, output.Plural(packets, "packet"), wait, p.flags.send.Spool).hint("send them: " + p.c.sendSpoolLine(p.flags.send.Spool, p.flags.Flush))
 }

@@ -305,6 +305,7 @@ var wordings = []struct {
 	ours string
 }{
 	{regexp.MustCompile(`^(\S+): expected .* but got "EOL" \(<EOL>\)$`), "$1 needs a value"},
+	{regexp.MustCompile(`^(\S+): expected .* but got "(-\d[^"]*)" \(short flag.*\).*$`), "$1: a value that begins with - stands behind a =: $1=$2"},
 	{regexp.MustCompile(`^(\S+): expected .* but got ("[^"]*") \((?:short|long) flag.*\)$`), "$1 needs a value, and $2 is a flag"},
 	{regexp.MustCompile(`^(\S+): expected (?:a valid \d+ bit )?u?int(?: value)? but got ("[^"]*").*$`), "$1: want a whole number, not $2"},
 	{regexp.MustCompile(`^(\S+): expected duration but got ("[^"]*").*$`), "$1: want a duration such as 10s or 5m, not $2"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -11,18 +12,20 @@ import (
 	"github.com/whorl-net/whorl/internal/output"
 	"github.com/whorl-net/whorl/internal/rpc"
 	"github.com/whorl-net/whorl/internal/units"
+	"github.com/whorl-net/whorl/probe/capture"
 	"github.com/whorl-net/whorl/probe/live"
 	whorlv1 "github.com/whorl-net/whorl/proto/whorl/v1"
 )
 
 // doctorCmd checks this host and the collector.
 type doctorCmd struct {
+	Spool string `group:"select" placeholder:"DIR" help:"The spool of a probe on this host too: whose it is, what waits there, what was damaged."`
 	outputFlags
 	clientFlags
 }
 
 func (*doctorCmd) examples() []string {
-	return []string{"whorl doctor", "whorl doctor --collector col.example.net:4750 -o jsonl"}
+	return []string{"whorl doctor", "whorl doctor --collector col.example.net:4750 -o jsonl", "whorl doctor --spool /var/spool/whorl"}
 }
 
 func (cmd *doctorCmd) check() error { return cmd.clientFlags.check() }
@@ -34,6 +37,9 @@ func (cmd *doctorCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	findings := []output.Finding{checkCapture(), checkInterfaces()}
+	if cmd.Spool != "" {
+		findings = append(findings, c.checkSpool(cmd.Spool))
+	}
 	findings = append(findings, cmd.checkCollector(ctx, c)...)
 	opts.Hold = len(findings)
 	w := output.NewWriter(c.out, output.Findings(), opts)
@@ -90,17 +96,77 @@ func checkInterfaces() output.Finding {
 		f.Result, f.Detail = output.Fail, err.Error()
 		return f
 	}
-	var up []string
+	return judgeInterfaces(all, live.LinkType)
+}
+
+// maxNamedInterfaces is how many interfaces are named: a host of containers has
+// thousands.
+const maxNamedInterfaces = 32
+
+// judgeInterfaces says which of all are up, and of which of those the packets
+// cannot be read: linkType fails for them.
+func judgeInterfaces(all []live.Interface, linkType func(name string) (capture.LinkType, error)) output.Finding {
+	f := output.Finding{Check: "interfaces", Result: output.OK}
+	var up, wrong []string
+	outward := false
 	for _, i := range all {
-		if i.Up && !i.Loopback {
-			up = append(up, i.Name)
+		if !i.Up {
+			continue
 		}
+		if _, err := linkType(i.Name); err != nil && !errors.Is(err, live.ErrUnsupported) {
+			wrong = append(wrong, err.Error())
+			continue
+		}
+		up = append(up, i.Name)
+		outward = outward || !i.Loopback
 	}
-	if len(up) == 0 {
+	f.Detail = "up: " + listed(up, ", ")
+	if len(wrong) > 0 {
+		f.Result, f.Detail = output.Warn, f.Detail+"; "+listed(wrong, "; ")
+		f.Fix = "capture the others by name: whorl probe -i NAME -i NAME"
+	}
+	if !outward {
 		f.Result, f.Detail, f.Fix = output.Warn, "no interface but the loopback is up", "ip link set DEVICE up"
+	}
+	return f
+}
+
+// listed joins at most maxNamedInterfaces words and says how many there are more.
+func listed(words []string, separator string) string {
+	if more := len(words) - maxNamedInterfaces; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(words[:maxNamedInterfaces], separator), more)
+	}
+	return strings.Join(words, separator)
+}
+
+// checkSpool says what lies in the spool of a probe.
+func (c *console) checkSpool(dir string) output.Finding {
+	f := output.Finding{Check: "spool", Result: output.OK}
+	if _, err := os.Stat(dir); err != nil {
+		f.Result, f.Detail = output.Fail, "spool "+plainPath(err)
 		return f
 	}
-	f.Result, f.Detail = output.OK, strings.Join(up, ", ")
+	info, waiting, err := client.DescribeSpool(dir)
+	if err != nil {
+		f.Result, f.Detail = output.Fail, plainPath(err)
+		return f
+	}
+	f.Detail = "nothing waits in " + dir
+	if waiting {
+		kind := "files"
+		if info.Live {
+			kind = "live traffic"
+		}
+		f.Detail = fmt.Sprintf("%s of probe %s, network %s (%s) in %s", output.Bytes(info.Bytes), info.ProbeID, info.Network, kind, dir)
+		if info.Bytes > 0 {
+			f.Result, f.Fix = output.Warn, "its probe sends them when it starts; or: "+c.sendSpoolLine(dir, false)
+		}
+	}
+	if n := info.DamagedSegments; n > 0 {
+		f.Result = output.Warn
+		f.Detail += fmt.Sprintf("; %s set aside, as *.damaged (the newest 4 are kept)", output.Plural(n, "damaged segment"))
+		f.Fix = strings.TrimPrefix(f.Fix+"; look after the disk, then remove them", "; ")
+	}
 	return f
 }
 
@@ -129,7 +195,7 @@ func (cmd *doctorCmd) checkCollector(ctx context.Context, c *console) []output.F
 	reach.Detail = fmt.Sprintf("%s answers in %s", cmd.Collector, units.Duration(time.Since(start).Round(time.Millisecond)))
 	findings := []output.Finding{reach, checkState(status)}
 	findings = append(findings, checkSums(ctx, cl, sumsEvery)...)
-	findings = append(findings, checkRoom(status), checkDrops(status), checkDurability(status), checkKnowledge(status))
+	findings = append(findings, checkRoom(status), checkDrops(status), checkLate(status), checkDurability(status), checkKnowledge(status))
 	probes, err := cl.Probes(ctx, &whorlv1.ListProbesRequest{IncludeGone: true})
 	if err != nil {
 		return append(findings, output.Finding{Check: "probes", Result: output.Fail, Detail: c.explain(err).text})
@@ -156,6 +222,17 @@ func checkDrops(s *whorlv1.GetStatusResponse) output.Finding {
 	}
 	if len(texts) > 0 {
 		f.Result, f.Detail, f.Fix = output.Warn, strings.Join(texts, ", "), "whorl status shows all counters"
+	}
+	return f
+}
+
+// checkLate says whether packets came that moved no clock.
+func checkLate(s *whorlv1.GetStatusResponse) output.Finding {
+	f := output.Finding{Check: "packet times", Result: output.OK, Detail: "no packet was late"}
+	if n := s.GetPacketsLate(); n > 0 {
+		f.Result = output.Warn
+		f.Detail = output.Plural(n, "packet") + " came later than an idle timeout of their network's clock, or from its future"
+		f.Fix = "a --network of its own for each replay; time synchronisation for live probes"
 	}
 	return f
 }

@@ -45,8 +45,14 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
-// failf returns a failure without hints.
+// failf returns a failure without hints. Errors among args are shown by
+// plainPath.
 func failf(code int, format string, args ...any) *failure {
+	for i, arg := range args {
+		if err, ok := arg.(error); ok {
+			args[i] = plainPath(err)
+		}
+	}
 	return &failure{code: code, text: fmt.Sprintf(format, args...)}
 }
 
@@ -161,6 +167,9 @@ func (c *console) explainDial(err *client.DialError) *failure {
 		return f.hint("does it want TLS? --tls-ca FILE")
 	case errors.As(err, &dns):
 		f.text = fmt.Sprintf("collector %s: there is no host %s", err.Addr, dns.Name)
+		if !dns.IsNotFound {
+			f.text = fmt.Sprintf("collector %s: cannot look up host %s: %s", err.Addr, dns.Name, dns.Err)
+		}
 		return f.hint(here)
 	case errors.As(err, &errno):
 		f.text = fmt.Sprintf("collector %s: %v", err.Addr, errno)
@@ -290,6 +299,24 @@ func shellLine(args []string) string {
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// plainPath is the text of err without the name of the call that a path was
+// given to, which says nothing to people, and with the path once: "f: permission
+// denied".
+func plainPath(err error) string {
+	var path *fs.PathError
+	if !errors.As(err, &path) {
+		return err.Error()
+	}
+	before, after, found := strings.Cut(err.Error(), path.Op+" "+path.Path+": ")
+	switch {
+	case !found:
+		return err.Error()
+	case strings.HasSuffix(before, path.Path+": "):
+		return before + after
+	}
+	return before + path.Path + ": " + after
 }
 
 // isMissing reports whether a file is not there.

@@ -48,7 +48,7 @@ func TestWhatTheSystemForbids(t *testing.T) {
 		file,
 		&capture.FileError{Path: "f", Err: file},
 		fmt.Errorf("admin: %w", &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EACCES)}),
-		explainSpool(fmt.Errorf("reporter: spool: %w", file)),
+		(&console{}).explainSpool("d", fmt.Errorf("reporter: spool: %w", file)),
 	} {
 		if f := (&console{}).explain(err); f.code != exitForbidden || !strings.Contains(f.text, "permission denied") {
 			t.Errorf("%v: %d %q, want %d", err, f.code, f.text, exitForbidden)

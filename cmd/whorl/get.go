@@ -71,7 +71,11 @@ func (cmd *getCmd) Run(ctx context.Context, c *console) error {
 	defer cl.Close()
 	conn, err := cl.Get(ctx, req)
 	if s, ok := statusOf(err); err != nil && ok && s.Code() == codes.NotFound {
-		return cmd.notTracked(err, key, network, c.now())
+		f := cmd.notTracked(err, key, network, c.now())
+		if key != nil && cmd.Network == "" && !strings.Contains(cmd.Key, "@") {
+			f.hint(cmd.elsewhere(ctx, cl, key)...)
+		}
+		return f
 	}
 	if err != nil {
 		return err
@@ -99,11 +103,8 @@ func showDetails(c *console, lines []output.Detail, opts output.Options) error {
 }
 
 // notTracked says when it left and how to see it, if that is known.
-func (cmd *getCmd) notTracked(err error, key *flow.Key, network string, now time.Time) error {
+func (cmd *getCmd) notTracked(err error, key *flow.Key, network string, now time.Time) *failure {
 	f := failf(exitNothing, "get %s: not tracked now", cmd.Key)
-	if key != nil && cmd.Network == "" && !strings.Contains(cmd.Key, "@") {
-		f.hint(fmt.Sprintf("in network %s; another: %s@NETWORK", flow.DefaultNetwork, cmd.Key))
-	}
 	details := client.Details(err)
 	at, timeErr := time.Parse(time.RFC3339Nano, details["evicted_at"])
 	if timeErr != nil {
@@ -121,4 +122,31 @@ func (cmd *getCmd) notTracked(err error, key *flow.Key, network string, now time
 		text += fmt.Sprintf(": whorl watch --last 1000 --no-follow '%s'", words)
 	}
 	return f.hint(text)
+}
+
+// maxElsewhere is how many networks are named in which a key is live.
+const maxElsewhere = 3
+
+// elsewhere says in which networks key is live: who names none means the one
+// called default. When that cannot be found out nothing is said.
+func (cmd *getCmd) elsewhere(ctx context.Context, cl *client.Client, key *flow.Key) (hints []string) {
+	words := fmt.Sprintf("proto:%d ip:%s ip:%s", key.Protocol, key.A, key.B)
+	resp, err := cl.Count(ctx, &whorlv1.CountRequest{Filter: words, GroupBy: []string{"network"}, Limit: 10 * maxElsewhere})
+	if err != nil {
+		return nil
+	}
+	for _, group := range resp.GetGroups() {
+		network := group.GetKey()[0]
+		req := &whorlv1.GetRequest{Target: &whorlv1.GetRequest_Id{Id: key.ID(network)}, Fields: []string{"id"}}
+		if _, err := cl.Get(ctx, req); err != nil {
+			continue
+		}
+		if hints = append(hints, fmt.Sprintf("it is live in network %s: whorl get %s", network, shellLine([]string{cmd.Key + "@" + network}))); len(hints) == maxElsewhere {
+			break
+		}
+	}
+	if len(hints) == 0 {
+		return []string{"nor in any other network"}
+	}
+	return hints
 }

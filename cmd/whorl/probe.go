@@ -94,15 +94,16 @@ func (cmd *probeCmd) Run(ctx context.Context, c *console) error {
 	return p.incomplete()
 }
 
-// connect dials at once for files, which need a collector or a spool, and when
-// the first batch is there for a live capture, which starts without one.
+// connect leaves it to the reporter to find the collector: a live capture starts
+// without one, and files wait for it, see sendFlags.Wait. Only of files with a
+// spool must be known at once where they go.
 func (cmd *probeCmd) connect(ctx context.Context, c *console) (*client.Client, error) {
-	if cmd.live() {
+	if cmd.live() || cmd.Spool == "" {
 		return cmd.dial(ctx, c, client.WithLazy())
 	}
 	cl, err := cmd.dial(ctx, c)
 	var away *client.DialError
-	if cmd.Spool == "" || !errors.As(err, &away) {
+	if !errors.As(err, &away) {
 		return cl, err
 	}
 	c.say("%s: what is read goes to the spool %s", c.explain(err).text, cmd.Spool)
@@ -116,7 +117,11 @@ func (p *capturing) progress() string {
 		return ""
 	}
 	t, s := p.probe.Totals(), p.reporter.Stats()
-	return fmt.Sprintf(", %s, %s lost", output.Plural(t.Connections, "connection"), output.Number(s.LostPackets))
+	connections := ""
+	if !p.flags.onlyCounts() {
+		connections = ", " + output.Plural(t.Connections, "connection")
+	}
+	return fmt.Sprintf("%s, %s lost", connections, output.Number(s.LostPackets))
 }
 
 // printTotals prints the end line: text on a terminal, JSON elsewhere.
@@ -147,7 +152,7 @@ func (cmd *probeCmd) dryRun(ctx context.Context, c *console, src *sources) error
 	t := p.Totals()
 	totals := output.Totals{
 		Packets: t.Packets, Bytes: t.Bytes, Connections: t.Connections, Fingerprints: t.Fingerprints,
-		Undecodable: t.Undecodable, Elapsed: c.now().Sub(start),
+		Undecodable: t.Undecodable, Uncounted: cmd.onlyCounts(), Elapsed: c.now().Sub(start),
 	}
 	c.say("%s", totals.Line(false))
 	return err

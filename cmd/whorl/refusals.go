@@ -48,7 +48,7 @@ func flagOf(field string) string {
 // explainStatus says what a status of the collector means to people: err is it
 // with what was said around it.
 func (c *console) explainStatus(s *status.Status, err error) *failure {
-	// Of a status that was made here, gRPC's own words go.
+	// Of a status as gRPC gave it, its own words go.
 	text := strings.Replace(err.Error(), fmt.Sprintf("rpc error: code = %s desc = ", s.Code()), "", 1)
 	switch s.Code() {
 	case codes.InvalidArgument:
@@ -57,7 +57,6 @@ func (c *console) explainStatus(s *status.Status, err error) *failure {
 		return failf(exitUnreachable, "%s", strings.Replace(text, "context deadline exceeded", "no answer in time", 1)).hint("wait longer: --timeout 30s")
 	case codes.Unavailable:
 		if client.Reason(err) == "" { // gRPC's own: a connection broke
-			text = strings.Replace(text, "the connection was cut: ", "", 1)
 			return failf(exitUnreachable, "%s", strings.Replace(text, s.Message(), "it closed the connection", 1)).hint(
 				"it may have been stopped: whorl status says when it is back")
 		}

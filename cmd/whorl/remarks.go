@@ -1,7 +1,10 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/whorl-net/whorl/internal/output"
+	"github.com/whorl-net/whorl/ja4"
 	"github.com/whorl-net/whorl/ja4/cleartext"
 	"github.com/whorl-net/whorl/probe"
 	"github.com/whorl-net/whorl/probe/decode"
@@ -17,12 +20,34 @@ func (c *console) remarkCapture(prefix string, t *probe.Totals, fingerprints boo
 		}
 		c.say("%s%s %s a link type that is not supported: %s", prefix, output.Plural(n, "packet"), verb, t.Decode.UnknownLink.Label())
 	}
+	if n := t.LengthsRefused; n > 0 {
+		c.say("%s%s said to be longer than any link carries: counted as long as what was captured", prefix, output.Plural(n, "packet"))
+	}
 	if t.Cut > 0 && fingerprints {
 		verb := "were"
 		if t.Cut == 1 {
 			verb = "was"
 		}
 		c.say("%s%s %s cut by the snap length of the capture: fingerprints may be missing", prefix, output.Plural(t.Cut, "packet"), verb)
+	}
+}
+
+// remarkRefused says that the collector drops fingerprints that are computed
+// here.
+func (c *console) remarkRefused(f *captureFlags, types []string) {
+	set, err := f.set()
+	if err != nil {
+		return
+	}
+	var dropped []string
+	for _, name := range types {
+		if t, err := ja4.ParseType(name); err == nil && set.Has(t) {
+			dropped = append(dropped, name)
+		}
+	}
+	if len(dropped) > 0 {
+		c.say("the collector keeps no JA4+ (it runs with --ja4plus=false): it drops and counts %s; with --ja4plus=false here they are not computed",
+			strings.Join(dropped, ", "))
 	}
 }
 

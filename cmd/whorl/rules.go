@@ -88,7 +88,7 @@ func loadRules(files []string) (*anomaly.Rules, error) {
 	if err == nil {
 		return rules, nil
 	}
-	lines := strings.Split(err.Error(), "\n")
+	lines := strings.Split(plainPath(err), "\n")
 	more := lines[1:]
 	if len(more) > 4 {
 		more = append(slices.Clone(more[:3]), fmt.Sprintf("and %d more", len(more)-3))

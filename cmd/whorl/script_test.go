@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -51,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"exits":     exits,
 			"masked":    masked,
 			"cursor":    takeCursor,
+			"address":   freeAddress,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -104,17 +106,19 @@ func fillSpool(dir string) error {
 }
 
 // startCollector runs a collector in this process, on a free port, until the
-// script ends, and points WHORL_COLLECTOR at it.
+// script ends, and points WHORL_COLLECTOR at it. Closed connections leave when they
+// are flushed, not because a machine takes a minute for the script.
 func startCollector(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("collector: cannot be negated")
 	}
-	talk := &watchedBuffer{seen: make(chan string, 1)}
+	talk := watch(listening)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	con := &console{out: &bytes.Buffer{}, err: talk, now: time.Now, getenv: ts.Getenv}
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, append([]string{"collector", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--durability", "memory"}, args...), con)
+		ended <- run(ctx, append([]string{"collector", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--durability", "memory",
+			"--idle-timeout-tcp-closed", "1h"}, args...), con)
 	}()
 	ts.Defer(func() {
 		cancel(errInterrupted)
@@ -133,23 +137,39 @@ func startCollector(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// freeAddress sets a variable to an address on which nobody listens.
+func freeAddress(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("address: want the name of a variable")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Check(l.Close())
+}
+
 var listening = regexp.MustCompile(`collector on (\S+) `)
 
-// watchedBuffer tells when the collector said where it listens.
+// watchedBuffer tells once what the text it waits for matches, or its first group.
 type watchedBuffer struct {
 	mu   sync.Mutex
 	b    bytes.Buffer
+	text *regexp.Regexp
 	seen chan string
 	told bool
+}
+
+func watch(text *regexp.Regexp) *watchedBuffer {
+	return &watchedBuffer{text: text, seen: make(chan string, 1)}
 }
 
 func (w *watchedBuffer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.b.Write(p)
-	if m := listening.FindStringSubmatch(w.b.String()); m != nil && !w.told {
+	if m := w.text.FindStringSubmatch(w.b.String()); m != nil && !w.told {
 		w.told = true
-		w.seen <- m[1]
+		w.seen <- m[len(m)-1]
 	}
 	return len(p), nil
 }

@@ -51,9 +51,20 @@ func TestRunOnATerminal(t *testing.T) {
 	file := testFile(t, "hello.pcap", helloCapture())
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	time.AfterFunc(time.Second, func() { cancel(errInterrupted) })
-	out, talk, code := onTerminal(t, ctx, map[string]string{"NO_COLOR": "1"}, "run", "--utc", "-r", file, "--network", "lab",
-		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+	stdout, stderr := watch(regexp.MustCompile(`64240_2-4-8-1-3_1460_7`)), watch(regexp.MustCompile(` in <?[0-9.]+ m?s\b`))
+	con := &console{out: stdout, err: stderr, outTerminal: true, errTerminal: true, now: time.Now,
+		getenv: func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }}
+	go func() {
+		for _, b := range []*watchedBuffer{stdout, stderr} {
+			select {
+			case <-b.seen:
+			case <-time.After(30 * time.Second):
+			}
+		}
+		cancel(errInterrupted)
+	}()
+	code := run(ctx, []string{"run", "--utc", "-r", file, "--network", "lab", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, con)
+	out, talk := stdout.String(), stderr.String()
 	if code != exitOK {
 		t.Fatalf("exit %d: %s", code, talk)
 	}
@@ -74,7 +85,7 @@ func TestRunOnATerminal(t *testing.T) {
 // A probe that is refused says so with the right exit code, and does not hang.
 func TestProbeWithoutCollector(t *testing.T) {
 	file := testFile(t, "hello.pcap", helloCapture())
-	_, talk, code := onTerminal(t, t.Context(), nil, "probe", "-r", file, "--collector", "127.0.0.1:1")
+	_, talk, code := onTerminal(t, t.Context(), nil, "probe", "-r", file, "--wait", "0", "--collector", "127.0.0.1:1")
 	if code != exitUnreachable || !strings.HasPrefix(talk, "whorl: collector 127.0.0.1:1: connection refused\n") {
 		t.Errorf("exit %d, %q; want 4 and a refused connection", code, talk)
 	}

@@ -29,7 +29,7 @@ func (f *typeFlags) set() (ja4.TypeSet, error) {
 	if len(f.Types) > 0 {
 		set = 0
 	}
-	if len(f.Types) == 1 && f.Types[0] == "none" {
+	if f.onlyCounts() {
 		return ja4.NoTypes, nil
 	}
 	for _, name := range f.Types {
@@ -47,6 +47,10 @@ func (f *typeFlags) set() (ja4.TypeSet, error) {
 	}
 	return set, nil
 }
+
+// onlyCounts reports whether no fingerprints are wanted: then a probe keeps no
+// flows, and nobody but the collector counts connections.
+func (f *typeFlags) onlyCounts() bool { return len(f.Types) == 1 && f.Types[0] == "none" }
 
 // parseType knows the types and the raw forms that come with one. more are words
 // that could have been meant as well.

@@ -72,6 +72,7 @@ type store struct {
 
 	limit    int64         // of waiting
 	waiting  int64         // bytes of the events that are not stored
+	kickAt   int64         // how much has to wait for the writer to be woken
 	pending  []Through     // where in the log each of them belongs
 	urgent   bool          // somebody waits for all of them
 	moved    chan struct{} // closed when something was stored; nil when nobody waits
@@ -213,7 +214,9 @@ func (s *store) remember(c *chunk) {
 func (s *store) appendedLocked(n int, at Through) {
 	s.waiting += int64(n)
 	s.pending = append(s.pending, at)
-	poke(s.kick)
+	if s.waiting >= s.kickAt {
+		poke(s.kick)
+	}
 }
 
 // movedLocked wakes who waits for DurableThrough to rise.

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/whorl-net/whorl/internal/jet"
@@ -76,17 +77,24 @@ func closedNow(c <-chan struct{}) bool {
 	}
 }
 
-// due says whether it is time for a block, and if not, when to look again.
+// due says whether it is time for a block, and if not, when to look again unless
+// kicked. While a block waits for its turn, only one that is full kicks.
 func (w *writer) due() (wait time.Duration, ripe, over bool) {
 	s := w.s
 	s.j.mu.Lock()
 	defer s.j.mu.Unlock()
+	s.kickAt = 0
 	if len(s.pending) == 0 {
 		s.urgent = false
 		return lookEvery, false, closedNow(s.shut)
 	}
 	wait = w.pace.Delay(time.Now())
-	return wait, wait == 0 || s.urgent || s.waiting >= blockFull || closedNow(s.shut), false
+	ripe = wait == 0 || s.urgent || s.waiting >= blockFull || closedNow(s.shut)
+	s.kickAt = blockFull
+	if ripe {
+		s.kickAt = math.MaxInt64 // it looks again before it waits
+	}
+	return wait, ripe, false
 }
 
 // block stores the next block, however often it has to be tried, and lets readers

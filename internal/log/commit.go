@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/whorl-net/whorl/internal/jet"
@@ -87,17 +88,9 @@ type writer struct {
 // ripe waits until it is time to look again, and reports whether it is time to
 // write a group.
 func (w *writer) ripe(ctx context.Context) bool {
-	l := w.log
-	l.mu.Lock()
-	queued, closed := l.queued, l.closed
-	l.mu.Unlock()
-	delay := time.Duration(-1) // for ever
-	if queued > 0 {
-		if delay = w.pace.Delay(time.Now()); delay == 0 || queued >= groupFull || closed {
-			return true
-		}
-	} else if w.later {
-		delay = purgeEvery
+	delay, ready := w.delay()
+	if ready {
+		return true
 	}
 	var alarm <-chan time.Time
 	if delay >= 0 {
@@ -106,11 +99,34 @@ func (w *writer) ripe(ctx context.Context) bool {
 		alarm = t.C
 	}
 	select {
-	case <-l.kick:
+	case <-w.log.kick:
 	case <-alarm:
 	case <-ctx.Done():
 	}
 	return false
+}
+
+// delay returns that it is time to write a group, or how long to wait before
+// looking again unless kicked; less than 0 is for ever. While a group waits for its
+// turn only one that is full kicks: a writer that each batch wakes for nothing
+// costs as many wakings of threads.
+func (w *writer) delay() (delay time.Duration, ready bool) {
+	l := w.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kickAt = 0
+	switch {
+	case l.queued > 0:
+		if delay = w.pace.Delay(time.Now()); delay == 0 || l.queued >= groupFull || l.closed {
+			l.kickAt = math.MaxInt64 // it looks again before it waits
+			return 0, true
+		}
+		l.kickAt = groupFull
+		return delay, false
+	case w.later:
+		return purgeEvery, false
+	}
+	return -1, false
 }
 
 // take copies the records of the next group: whole submits, as many as fit.

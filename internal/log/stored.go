@@ -82,6 +82,7 @@ type Stored struct {
 	logTime   int64
 	waiting   []waiter // whom to tell, in the order of positions
 	queued    int64    // bodyBytes of the records that are in no group yet
+	kickAt    int64    // how much has to be queued for the writer to be woken
 	unwritten int64    // bytes of the records that are not safe
 	grouped   Position // last record that was taken into a group
 	reading   *storedReader
@@ -255,7 +256,9 @@ func (l *Stored) trySubmit(done func(error), records []Record, size, body int64,
 	l.queued += body
 	l.unwritten += size
 	l.waiting = append(l.waiting, waiter{first, l.next - 1, done})
-	poke(l.kick)
+	if l.queued >= l.kickAt {
+		poke(l.kick)
+	}
 	return l.next - 1, nil, nil
 }
 

@@ -70,9 +70,10 @@ func labels(p *whorlv1.Probe) string {
 	return strings.Join(pairs, ",")
 }
 
+// ago says how long ago t was, "-" when nobody knows.
 func ago(now time.Time, t *timestamppb.Timestamp) string {
 	if t == nil {
-		return "never"
+		return "-"
 	}
 	return Ago(now.Sub(t.AsTime()))
 }

@@ -215,6 +215,36 @@ type Info struct {
 	Live           bool
 }
 
+// Contents is what a spool takes on disk, without being opened.
+type Contents struct {
+	// Segments hold batches that wait, Bytes of them.
+	Segments, Bytes int64
+	// Aside are the damaged segments that are kept beside them, the newest few.
+	Aside int64
+}
+
+// Look counts the files of the spool dir, which another process may use.
+func Look(dir string) (Contents, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return Contents{}, fmt.Errorf("spool %s: %w", dir, err)
+	}
+	var c Contents
+	for _, e := range entries {
+		if isAside(e.Name()) {
+			c.Aside++
+		}
+		if len(parseNames([]string{e.Name()})) == 0 {
+			continue
+		}
+		c.Segments++
+		if info, err := e.Info(); err == nil { // else it was sent meanwhile
+			c.Bytes += info.Size()
+		}
+	}
+	return c, nil
+}
+
 // Describe reads whose spool dir is. It fails with fs.ErrNotExist when it holds
 // no session, which is so when nothing is left to send; with a *DamageError when
 // it holds segments then, and a *NoSpoolError when it holds other files.

@@ -744,3 +744,22 @@ func TestSyncIsNotBelievedAlone(t *testing.T) {
 	same(t, contents(t, s, found)[:3], []Record{batch(1), batch(2), batch(3)})
 	kill(t, s)
 }
+
+// What a spool takes can be seen from outside: segments that wait and those that
+// were set aside, and no other file.
+func TestLookCountsSegments(t *testing.T) {
+	dir := t.TempDir()
+	for name, size := range map[string]int{
+		base(1): 10, base(2): 5, base(3) + asideSuffix: 100, sessionFile: 7, "lock": 3, "letter": 1,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := Look(dir); err != nil || got != (Contents{Segments: 2, Bytes: 15, Aside: 1}) {
+		t.Errorf("%+v, %v; want 2 segments of 15 bytes and one set aside", got, err)
+	}
+	if _, err := Look(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no directory: %v", err)
+	}
+}

@@ -1262,6 +1262,9 @@ type Welcome struct {
 	MaxBatchBytes uint32 `protobuf:"varint,7,opt,name=max_batch_bytes,json=maxBatchBytes,proto3" json:"max_batch_bytes,omitempty"`
 	// The collector's clock.
 	CollectorTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=collector_time,json=collectorTime,proto3" json:"collector_time,omitempty"`
+	// Lower-case fingerprint types that this collector does not keep: it takes them
+	// out of each batch and counts them; the packets count.
+	RefusedTypes  []string `protobuf:"bytes,9,rep,name=refused_types,json=refusedTypes,proto3" json:"refused_types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1348,6 +1351,13 @@ func (x *Welcome) GetMaxBatchBytes() uint32 {
 func (x *Welcome) GetCollectorTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CollectorTime
+	}
+	return nil
+}
+
+func (x *Welcome) GetRefusedTypes() []string {
+	if x != nil {
+		return x.RefusedTypes
 	}
 	return nil
 }
@@ -1964,7 +1974,7 @@ const file_whorl_v1_ingest_service_proto_rawDesc = "" +
 	"\x03ack\x18\x02 \x01(\v2\r.whorl.v1.AckH\x00R\x03ack\x12*\n" +
 	"\x06reject\x18\x03 \x01(\v2\x10.whorl.v1.RejectH\x00R\x06reject\x12'\n" +
 	"\x05drain\x18\x04 \x01(\v2\x0f.whorl.v1.DrainH\x00R\x05drainB\t\n" +
-	"\amessage\"\xf2\x02\n" +
+	"\amessage\"\x97\x03\n" +
 	"\aWelcome\x12!\n" +
 	"\fcollector_id\x18\x01 \x01(\tR\vcollectorId\x12'\n" +
 	"\x0fcollector_epoch\x18\x02 \x01(\tR\x0ecollectorEpoch\x12)\n" +
@@ -1973,7 +1983,8 @@ const file_whorl_v1_ingest_service_proto_rawDesc = "" +
 	"\x13max_unacked_batches\x18\x05 \x01(\rR\x11maxUnackedBatches\x12*\n" +
 	"\x11max_unacked_bytes\x18\x06 \x01(\rR\x0fmaxUnackedBytes\x12&\n" +
 	"\x0fmax_batch_bytes\x18\a \x01(\rR\rmaxBatchBytes\x12A\n" +
-	"\x0ecollector_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rcollectorTime\"\x8b\x01\n" +
+	"\x0ecollector_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rcollectorTime\x12#\n" +
+	"\rrefused_types\x18\t \x03(\tR\frefusedTypes\"\x8b\x01\n" +
 	"\x03Ack\x12)\n" +
 	"\x10applied_sequence\x18\x01 \x01(\x04R\x0fappliedSequence\x12)\n" +
 	"\x10durable_sequence\x18\x02 \x01(\x04R\x0fdurableSequence\x12.\n" +
