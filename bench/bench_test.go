@@ -256,7 +256,7 @@ func TestProxyCountsBothWays(t *testing.T) {
 	}
 	// What was passed on is counted a moment later.
 	for end := time.Now().Add(20 * time.Second); p.bytes.Load() != 123 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // real: a socket on the other side
 	}
 	if n := p.bytes.Load(); n != 123 {
 		t.Errorf("%d bytes counted while it runs, want 123", n)

@@ -52,7 +52,7 @@ func written(t *testing.T, file string) int {
 			}
 			return pid
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // real: another process writes
 	}
 	t.Fatalf("nothing was started that writes %s", file)
 	return 0
@@ -68,7 +68,7 @@ func gone(pid int) error {
 		if errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") {
 			return nil
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // real: another process ends
 	}
 	return fmt.Errorf("process %d still runs", pid)
 }
@@ -77,7 +77,7 @@ func gone(pid int) error {
 // collector, not a command that runs under a role.
 func TestChildrenEndWithTheParent(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("a collector is tied to its parent on Linux only")
+		t.Skip("a collector is tied to its parent on Linux only") // nothing to see elsewhere
 	}
 	dir := t.TempDir()
 	parent, err := startRole("parent", dir)

@@ -13,7 +13,7 @@ func TestSecondBatchWaitsALittle(t *testing.T) {
 		s := &ingest{}
 		r := mustReporter(t, serve(t, s.register), ReporterConfig{})
 		ended := running(t, r)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // by the bubble's clock
 		begin := time.Now()
 		for i := range 2 {
 			if err := r.Report(t.Context(), testBatch(i+1)); err != nil {
@@ -22,7 +22,7 @@ func TestSecondBatchWaitsALittle(t *testing.T) {
 			synctest.Wait()
 		}
 		for r.Stats().Durable < 2 {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // by the bubble's clock
 		}
 		if d := time.Since(begin); d > 15*time.Millisecond || d < 9*time.Millisecond {
 			t.Errorf("durable after %v, want 10 ms", d)

@@ -35,9 +35,9 @@ func TestAcksHaveAPace(t *testing.T) {
 		for n := uint64(1); n <= 30; n++ {
 			s.admit(n, 1)
 			s.done(n, 1)
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // by the bubble's clock
 		}
-		time.Sleep(2 * ackEvery)
+		time.Sleep(2 * ackEvery) // by the bubble's clock
 		synctest.Wait()
 		if n := len(acks); n < 4 || n > 5 {
 			t.Errorf("%d acks for 30 batches in 30 ms, want 4 or 5", len(acks))
